@@ -1,0 +1,194 @@
+"""The learner against the training traces of the originals, and the contracts that no notebook cell can show in a minute."""
+import json, zlib
+import numpy as np, pytest, torch
+from fastai.vision.all import Callback, Path
+from safetensors.torch import load_file
+from conftest import shared_path
+from gaugan_fastai.core import InputError, instance_edges
+from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.learner import SynthesisLearner
+from gaugan_fastai.losses import feature_matching
+from gaugan_fastai.models.spade import SPADEGenerator
+
+def recipe(name, shape, seed):
+    "The parameter `name` of the fixtures, by their README's formula"
+    g = np.random.RandomState(zlib.crc32(f'{seed}|{name}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
+    if name.endswith('bias') and len(shape) == 1: v = 0.1*g
+    else:
+        reads_labels = 'mlp_shared' in name or (name == 'fc.weight' and len(shape) == 4)
+        v = g/np.sqrt(shape[2]*shape[3] if reads_labels else np.prod(shape[1:]))
+    return torch.from_numpy(np.asarray(v)).float()
+
+def load_recipe(net, seed, buffers, prefix):
+    "Parameters by formula, buffers from the file"
+    state = {k: recipe(k, p.shape, seed) for k, p in net.named_parameters()}
+    state.update({k[len(prefix):]: v for k, v in buffers.items() if k.startswith(prefix)})
+    missing = net.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys and all(k.endswith('num_batches_tracked') for k in missing.missing_keys)
+
+class FixedBatches:
+    "The least a learner needs of data: the same batches, in order"
+    n_inp, device, path = 1, torch.device('cpu'), Path('.')
+    def __init__(self, batches): self.train, self.n_inp = batches, len(batches[0]) - 1
+    def __getitem__(self, i): return [self.train, []][i]
+
+class Trace(Callback):
+    "Note losses and pictures of every batch"
+    order = 30
+    def before_fit(self): self.losses, self.fakes = [], []
+    def after_batch(self):
+        self.losses.append({k: v.item() for k, v in self.learn.turn_losses.items()})
+        self.fakes.append(self.learn.pred.clone())
+
+def run_trace(name, dtype):
+    "Three steps of the original trainer, again, by our learner"
+    info = json.loads(shared_path('reference/spade/train', f'{name}.json').read_text())
+    data, opt = load_file(shared_path('reference/spade/train', f'{name}.safetensors')), info['options']
+    edges, ttur = not opt['no_instance'], not opt['no_TTUR']
+    n_classes = opt['label_nc'] + opt['contain_dontcare_label']
+    gen = SPADEGenerator(n_classes, ngf=opt['ngf'], edges=edges)
+    critic = MultiScaleCritic(n_classes, ndf=opt['ndf'], n_layers=opt['n_layers_D'], edges=edges)
+    load_recipe(gen, f"{info['seed']}G", data, 'init_G.')
+    load_recipe(critic, f"{info['seed']}D", data, 'init_D.')
+    gen.to(dtype); critic.to(dtype)
+    batches = []
+    for i in range(info['steps']):
+        photo = (data[f'step{i}.real_u8'].float()/255 - 0.5)/0.5
+        xb = [data[f'step{i}.label'][:, 0].long()]
+        if edges:
+            xb.append(instance_edges(data[f'step{i}.instance'][:, 0].long()))
+        batches.append((*xb, photo.to(dtype)))
+    feat = lambda t: opt['lambda_feat']*feature_matching(t.fake_feats, t.real_feats)
+    learn = SynthesisLearner(FixedBatches(batches), gen, critic, terms=dict(feat=feat), ttur=ttur, lr=opt['lr'], cbs=Trace())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    return info, data, learn
+
+_names = dict(gan='GAN', feat='GAN_Feat', critic_fake='D_Fake', critic_real='D_real')
+
+@pytest.mark.parametrize('name', ['ttur_edge64', 'no_ttur64'])
+def test_trace_of_the_originals(name):
+    info, data, learn = run_trace(name, torch.float32)
+    for i, (ours, theirs) in enumerate(zip(learn.trace.losses, info['losses_fp32'], strict=True)):
+        for k, v in _names.items(): assert ours[k] == pytest.approx(theirs[v], rel=1e-4, abs=1e-5), (i, k)
+    for i, tol in enumerate([2e-5, 1e-4, 2e-4]):
+        assert (learn.trace.fakes[i] - data[f'step{i}.generated']).abs().max() < tol
+
+@pytest.mark.parametrize('name', ['ttur_edge64', 'no_ttur64'])
+def test_final_parameters_in_float64(name):
+    "Every parameter and buffer after three steps, against the statistics of the originals' float64 run"
+    info, _, learn = run_trace(name, torch.float64)
+    stats = json.loads(shared_path('reference/spade/train', f'{name}.stats.json').read_text())
+    grads, final = stats['grads_step0_fp64'], stats['final_params_fp64']
+    for net, letter in ((learn.model.generator, 'G'), (learn.model.critic, 'D')):
+        state = net.state_dict()
+        assert set(final[letter]) == {k for k in state if not k.endswith('num_batches_tracked')}
+        for k, want in final[letter].items():
+            flat = state[k].flatten()
+            got = flat[torch.linspace(0, flat.numel() - 1, len(want['samples'])).round().long()].tolist()
+            # a true gradient of zero (biases before a norm) leaves rounding noise, which Adam blows up to a step of lr
+            tol = 3*4e-4*1.01 if grads[letter].get(k, dict(l2=1))['l2'] < 1e-12 else 1e-7
+            assert np.abs(np.array(got) - want['samples']).max() < tol, k
+
+@pytest.fixture(scope='module')
+def dls(): return PairedDataLoaders.from_landscapes(n=16, n_valid=4, size=32, bs=4, seed=0)
+
+def make(dls, **kwargs):
+    gen, critic = SPADEGenerator(dls.n_classes, ngf=2, nhidden=8), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
+    return SynthesisLearner(dls, gen, critic, **kwargs)
+
+class OneMoves(Callback):
+    "Assert at every step of the optimiser that exactly the network whose turn it is moves"
+    def before_fit(self): self.steps = 0
+    def _copy(self): return {n: [p.detach().clone() for p in getattr(self.model, n).parameters()] for n in ('generator', 'critic')}
+    def before_step(self):
+        self.was = self._copy()
+        for n in ('generator', 'critic'):
+            if n != self.opt.turn: assert all(p.grad is None for p in getattr(self.model, n).parameters())
+    def after_step(self):
+        now = self._copy()
+        moved = {n for n in now if any(not torch.equal(a, b) for a, b in zip(now[n], self.was[n]))}
+        assert moved == {self.opt.turn}, moved
+        self.steps += 1
+
+@pytest.mark.parametrize('reuse_fake', [True, False])
+def test_one_network_moves_at_every_step(dls, reuse_fake):
+    learn = make(dls, reuse_fake=reuse_fake, cbs=OneMoves())
+    with learn.no_bar(), learn.no_logging():
+        for kw in ({}, dict(reset_opt=True)):
+            learn.fit(1, **kw)
+            assert learn.one_moves.steps == 2*len(dls.train)
+        learn.validate()
+        learn.get_preds()
+        learn.fit_one_cycle(1)
+        assert learn.one_moves.steps == 2*len(dls.train)
+
+def test_frozen_groups_stay(dls):
+    split = lambda gan: [list(gan.generator.fc.parameters()) + list(gan.generator.head_0.parameters()),
+                         [p for n, p in gan.generator.named_parameters() if not n.startswith(('fc', 'head_0'))], list(gan.critic.parameters())]
+    learn = make(dls, splitter=split, cbs=OneMoves())
+    learn.freeze()
+    was = [p.detach().clone() for p in learn.opt.param_lists[0]]
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+        learn.fit(1, reset_opt=True)
+    assert learn.one_moves.steps == 2*len(dls.train)
+    assert all(torch.equal(a, b) for a, b in zip(was, learn.opt.param_lists[0]))
+    learn.unfreeze()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert not any(torch.equal(a, b) for a, b in zip(was, learn.opt.param_lists[0]) if a.ndim == 4 and a.shape[1] > 1)
+    with pytest.raises(InputError, match='freeze_to'): learn.freeze_to(2)
+
+def test_generator_and_critic_stay_in_train_mode(dls):
+    modes = []
+    class Modes(Callback):
+        def before_step(self): modes.append((self.model.generator.training, self.model.critic.training))
+    learn = make(dls, cbs=Modes())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert set(modes) == {(True, True)}
+
+def test_fresh_or_reused_fake(dls):
+    calls = []
+    for reuse in (True, False):
+        learn = make(dls, reuse_fake=reuse)
+        n = [0]
+        def count(m, *_, n=n): n[0] += m.training
+        learn.model.generator.register_forward_hook(count)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1)
+        calls.append(n[0])
+    assert calls == [len(dls.train), 2*len(dls.train)]
+
+def test_resume_equals_going_on(dls, tmp_path):
+    "Two epochs = one epoch, save, a new learner, load, one epoch: bit for bit"
+    fixed = FixedBatches([tuple(torch.Tensor(o) if o.is_floating_point() else o.as_subclass(torch.Tensor) for o in b) for b in dls.train])
+    def fresh():
+        torch.manual_seed(0)
+        gen, critic = SPADEGenerator(dls.n_classes, ngf=2, nhidden=8), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
+        return SynthesisLearner(fixed, gen, critic, path=tmp_path)
+    a, b = fresh(), fresh()
+    for learn, n in ((a, 2), (b, 1)):
+        with learn.no_bar(), learn.no_logging(): learn.fit(n)
+    b.save('half')
+    c = fresh()
+    c.load('half')
+    with c.no_bar(), c.no_logging(): c.fit(1)
+    for k, v in a.model.state_dict().items(): assert torch.equal(v, c.model.state_dict()[k]), k
+
+def test_load_says_what_does_not_fit(dls, tmp_path):
+    learn = make(dls, path=tmp_path)
+    learn.save('a')
+    other = SynthesisLearner(dls, SPADEGenerator(dls.n_classes, ngf=4, nhidden=8), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3), path=tmp_path)
+    with pytest.raises(InputError, match='a.pth was not written by a learner like this one'): other.load('a')
+    assert not list(tmp_path.rglob('*.part'))
+
+def test_export_holds_the_generator_only(dls, tmp_path):
+    from fastai.vision.all import load_learner
+    learn = make(dls, path=tmp_path)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    learn.export('x.pkl')
+    light = load_learner(tmp_path/'x.pkl')
+    assert light.model.critic is None and light.opt is None
+    segmap = dls.valid.one_batch()[0][0]
+    assert np.array_equal(np.asarray(light.predict(segmap)), np.asarray(learn.predict(segmap)))
+    with pytest.raises(InputError, match='no critic'): light.fit(1)
+    assert light.dls.codes == dls.codes
