@@ -1,0 +1,187 @@
+"""SPADE's generator against the reference fixtures, and what it says of bad input."""
+import json, pickle, zlib
+from copy import deepcopy
+
+import numpy as np, pytest, torch
+from safetensors.torch import load_file
+
+from conftest import shared_path
+from gaugan_fastai.core import InputError
+from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.spade import SPADE
+
+TOL = 5e-5
+CASES = ['base/square64', 'base/wide128x64', 'base/more128', 'recipe/edge64', 'recipe/most128_edge', 'recipe/vae64',
+         'recipe/vae_wide128x64', 'recipe/instance64', 'recipe/batch5x5_nospectral64', 'real/coco256']
+
+def recipe(name, shape, seed):
+    "The parameter `name` of a fixture whose weights come from a formula (reference/README.md)"
+    g = np.random.RandomState(zlib.crc32(f'{seed}|{name}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
+    if name.endswith('bias'): return torch.from_numpy(0.1*g).float()
+    reads_labels = 'mlp_shared' in name or (name == 'fc.weight' and len(shape) == 4)
+    return torch.from_numpy(g/np.sqrt(shape[2]*shape[3] if reads_labels else np.prod(shape[1:]))).float()
+
+def is_param(k): return k.split('.')[-1] not in ('weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked')
+
+def reference(case):
+    "(json, tensors, state) of `case`"
+    stem = shared_path('reference', 'spade')/case
+    info, tensors = json.loads(stem.with_suffix('.json').read_text()), load_file(stem.with_suffix('.safetensors'))
+    if info['weights'].endswith('.pth'): return info, tensors, torch.load(stem.parent/info['weights'], weights_only=True)
+    keys, seed = json.loads(stem.with_suffix('.keys.json').read_text()), info['weights'].split()[2]
+    state = {k: recipe(k, shape, seed) for k, shape in keys.items() if is_param(k)}
+    state.update(load_file(f'{stem}.buffers.safetensors'))
+    return info, tensors, state
+
+def settings(options):
+    "Arguments of `SPADEGenerator` for the options of a fixture"
+    o, edges = options, not options['no_instance']
+    ks, norm = (5 if '5x5' in o['norm_G'] else 3), ('instance' if 'instance' in o['norm_G'] else 'batch')
+    return dict(n_classes=o['semantic_nc'] - edges, ngf=o['ngf'], edges=edges, z_dim=o['z_dim'] if o['use_vae'] else None, ks=ks, norm=norm,
+                upsampling=o['num_upsampling_layers'], size=o['crop_size'], aspect=o['aspect_ratio'], spectral='spectral' in o['norm_G'])
+
+def build(info, state):
+    with torch.device('meta'): gen = SPADEGenerator(**settings(info['options']))
+    state = {k: v.clone() for k, v in state.items()} | {k: torch.tensor(0) for k in gen.state_dict() if k.endswith('tracked') and k not in state}
+    gen.load_state_dict(state, assign=True)
+    return gen
+
+def inputs(tensors):
+    edges = tensors.get('edge')
+    return dict(segmap=tensors['label'][:, 0].long(), edges=None if edges is None else edges[:, 0].bool(), z=tensors.get('z'))
+
+def gap(a, b): return (a - b).abs().max().item()
+
+@pytest.mark.parametrize('case', CASES)
+def test_fixture(case, monkeypatch):
+    info, tensors, state = reference(case)
+    gen, acts, diffs = build(info, state).eval(), {}, {}
+    for k in (k for k in tensors if k.startswith('act_eval.')):
+        name = k.removeprefix('act_eval.')
+        getattr(gen, name).register_forward_hook(lambda m, i, o, k=k: acts.__setitem__(k, o))
+    with torch.no_grad(): diffs['out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
+    diffs |= {k: gap(v, tensors[k]) for k, v in acts.items()}
+    monkeypatch.setattr(SPADE, 'exact', False)              # all convolutions of the one-hot
+    with torch.no_grad(): diffs['out_eval, dense'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
+    monkeypatch.undo()
+    assert len(acts) == sum(k.startswith('act_eval.') for k in tensors)
+    gen.train()
+    for i in (1, 2):
+        if f'out_train{i}' not in tensors: continue
+        with torch.no_grad(): diffs[f'out_train{i}'] = gap(gen(**inputs(tensors)), tensors[f'out_train{i}'])
+        after = {k.removeprefix(f'after{i}.'): v for k, v in tensors.items() if k.startswith(f'after{i}.')}
+        now = gen.state_dict()
+        if after: diffs[f'after{i}'] = max(gap(now[k], v) for k, v in after.items() if not k.endswith('tracked'))
+    print(case, {k: f'{v:.1e}' for k, v in diffs.items()})
+    assert max(diffs.values()) < TOL, diffs
+
+@pytest.mark.parametrize('name', ['coco', 'ade20k', 'cityscapes', 'coco_use_vae'])
+def test_published_keys(name):
+    info = json.loads(shared_path('reference', 'keys', f'spade_{name}.json').read_text())
+    with torch.device('meta'): gen = SPADEGenerator(**settings(info['options']))
+    assert [(k, list(v.shape)) for k, v in gen.state_dict().items()] == list(info['G'].items())
+    assert sum(o.numel() for o in gen.parameters()) == info['n_parameters']['G']
+
+@pytest.mark.parametrize('case', ['base/square64', 'recipe/vae64'])
+def test_inference_copy(case):
+    info, tensors, state = reference(case)
+    fast = build(info, state).for_inference()
+    assert not any('weight_' in k for k in fast.state_dict()) and not fast.training
+    again = pickle.loads(pickle.dumps(fast))
+    with torch.no_grad(): assert gap(again(**inputs(tensors)), tensors['out_eval']) < TOL
+
+# bad input: arguments of the generator, of its call, and words that the message must hold
+SEG = torch.zeros(2, 64, 64, dtype=torch.long)
+BAD = {
+    'not a tensor': ({}, dict(segmap=[[0]]), 'list'),
+    'one-hot map': ({}, dict(segmap=torch.zeros(2, 5, 64, 64)), 'float32.*argmax'),
+    'bool map': ({}, dict(segmap=SEG > 0), 'torch.bool'),
+    'no batch axis': ({}, dict(segmap=SEG[0]), r'\(64, 64\).*segmap\[None\]'),
+    'channel axis': ({}, dict(segmap=SEG[:, None]), r'\(2, 1, 64, 64\)'),
+    'empty batch': ({}, dict(segmap=SEG[:0]), r'\(0, 64, 64\)'),
+    'void 255': ({}, dict(segmap=SEG + 255), 'class 255.*5 classes'),
+    'negative id': ({}, dict(segmap=SEG - 1), 'class -1'),
+    'size': ({}, dict(segmap=SEG[:, :50]), '50x64.*32.*64x64'),
+    'size, more': (dict(upsampling='more'), dict(segmap=SEG.repeat(1, 2, 2)[:, :96]), '96x128.*64'),
+    'edges missing': (dict(edges=True), dict(segmap=SEG), 'instance_edges'),
+    'edges not expected': ({}, dict(segmap=SEG, edges=SEG > 0), 'without'),
+    'edges as numbers': (dict(edges=True), dict(segmap=SEG, edges=SEG), 'int64.*bool'),
+    'edges of another size': (dict(edges=True), dict(segmap=SEG, edges=SEG[:, :32] > 0), r'\(2, 32, 64\)'),
+    'z not expected': ({}, dict(segmap=SEG, z=torch.zeros(2, 8)), 'without z_dim'),
+    'z of another shape': (dict(z_dim=8, size=64), dict(segmap=SEG, z=torch.zeros(1, 8)), r'\(1, 8\).*\(2, 8\)'),
+    'fixed size': (dict(z_dim=8, size=64), dict(segmap=SEG[:, :32]), '32x64.*64x64'),
+    'one pixel': ({}, dict(segmap=SEG[:1, :32, :32]), 'single pixel'),
+    'z without size': (dict(z_dim=8), {}, 'size'),
+    'size no multiple': (dict(z_dim=8, size=100), {}, '100'),
+    'upsampling': (dict(upsampling='lots'), {}, "'lots'.*normal, more, most"),
+    'norm': (dict(norm='layer'), {}, "'layer'.*batch, instance"),
+}
+
+@pytest.mark.parametrize('what', BAD)
+def test_bad_input(what):
+    kwargs, call, words = BAD[what]
+    with pytest.raises(InputError, match=words): SPADEGenerator(5, ngf=2, nhidden=4, **kwargs)(**call)
+
+def test_other_integers_and_subclasses():
+    from gaugan_fastai.core import TensorSegmap
+    gen = SPADEGenerator(5, ngf=2, nhidden=4).eval()
+    want = gen(SEG + 3)
+    for seg in ((SEG + 3).byte(), (SEG + 3).int(), TensorSegmap(SEG + 3)):
+        out = gen(seg)
+        assert torch.equal(out, want) and type(out) is torch.Tensor
+
+def test_copy_after_training_step():
+    gen = SPADEGenerator(5, ngf=2, nhidden=4)
+    loss = gen(SEG).sum()
+    twin = deepcopy(gen)
+    loss.backward()
+    assert all(o.grad is not None for o in gen.parameters()) and all(o.grad is None for o in twin.parameters())
+    assert torch.equal(twin.eval()(SEG), gen.eval()(SEG))
+
+def test_same_in_float64():
+    gen = SPADEGenerator(5, ngf=2, nhidden=4, edges=True).eval()
+    seg = torch.randint(0, 5, (2, 64, 64))
+    a, b = gen(seg, seg > 2), gen.double()(seg, seg > 2)
+    assert b.dtype == torch.float64 and gap(a.double(), b) < 1e-5
+
+ORIGINALS = {'spade/base/latest_net_G.pth': {}, 'spade/disc/latest_net_D.pth': {}, 'spade/train/ttur_edge64_final/latest_net_G.pth': dict(edges=True),
+             'spade/train/ttur_edge64_final/latest_net_D.pth': dict(edges=True)}
+OTHERS = {'spade/encoder/latest_net_E.pth': 'SPADE encoder', 'sean/disc/latest_net_D.pth': '3 layers', 'clade/edge64/latest_net_G.pth': 'CLADE',
+          'pix2pixhd/global/latest_net_G.pth': 'pix2pixHD', 'pix2pixhd/disc/latest_net_D.pth': 'pix2pixHD critic'}
+
+@pytest.mark.parametrize('path', ORIGINALS)
+def test_load_original(path, tmp_path):
+    from gaugan_fastai.pretrained import from_pretrained, load_original, save_pretrained
+    path, kwargs = shared_path('reference', path), ORIGINALS[path]
+    state = torch.load(path, weights_only=True)
+    torch.save({f'module.{k}': v for k, v in state.items()}, tmp_path/'parallel.pth')
+    saved = save_pretrained(load_original(path, **kwargs), tmp_path/'saved')
+    for model in (load_original(path, **kwargs), load_original(tmp_path/'parallel.pth', **kwargs), from_pretrained(saved)):
+        assert not model.training and model.edges == kwargs.get('edges', False) and model.n_classes == 13
+        assert model.state_dict().keys() == state.keys()
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+@pytest.mark.parametrize('case', ['base/square64', 'base/more128', 'recipe/most128_edge', 'recipe/instance64', 'recipe/batch5x5_nospectral64',
+                                  'recipe/vae64', 'recipe/vae_wide128x64'])
+def test_load_original_paints(case, tmp_path):
+    from gaugan_fastai.pretrained import load_original
+    info, tensors, state = reference(case)
+    torch.save(state, tmp_path/'latest_net_G.pth')
+    o, told = info['options'], settings(info['options'])
+    gen = load_original(tmp_path/'latest_net_G.pth', edges=told['edges'], aspect=o['aspect_ratio'],
+                        upsampling='more' if told['upsampling'] == 'more' else 'normal', codes=[f'class {i}' for i in range(told['n_classes'])])
+    with torch.no_grad(): assert gap(gen(**inputs(tensors)), tensors['out_eval']) < TOL
+    assert gen.labels.n_classes == told['n_classes']
+
+@pytest.mark.parametrize('path', OTHERS)
+def test_load_original_refuses(path):
+    from gaugan_fastai.pretrained import load_original
+    with pytest.raises(InputError, match=OTHERS[path]): load_original(shared_path('reference', path))
+
+@pytest.mark.parametrize('family', ['clade_coco', 'clade_coco_dist', 'oasis_coco', 'pix2pixhd_label2city_512p', 'pix2pixhd_label2city_1024p', 'sean_celebamaskhq'])
+def test_recognises(family):
+    from gaugan_fastai.pretrained import recognise
+    info = json.loads(shared_path('reference', 'keys', f'{family}.json').read_text())
+    kind = dict(clade='CLADE', oasis='OASIS', pix2pixhd='pix2pixHD', sean='SEAN')[family.split('_')[0]]
+    assert recognise(info['G']).startswith(f'{kind} generator')
+    if 'D' in info: assert recognise(info['D']).endswith('critic')
