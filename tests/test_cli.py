@@ -1,0 +1,193 @@
+"""The command line as a process: exit codes, one sentence for bad input, runs that are stopped and go on."""
+import contextlib, io, json, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np
+import pytest
+from PIL import Image
+from conftest import shared_path
+from gaugan_fastai.cli import main
+from gaugan_fastai.data.landscapes import landscape_labels, write_landscapes
+
+GAUGAN = Path(sys.executable).with_name('gaugan')
+N = landscape_labels().n_classes
+small = ['--size', '32', '--bs', '4', '--preset', 'cpu', '--ngf', '4', '--nhidden', '8', '--perceptual', 'none']
+
+def gaugan(*args):
+    "Exit code, stdout, stderr of a command, in this process"
+    with contextlib.redirect_stdout(io.StringIO()) as o, contextlib.redirect_stderr(io.StringIO()) as e:
+        try: code = main(args)
+        except SystemExit as exc: code = exc.code
+    return code, o.getvalue(), e.getvalue()
+
+def process(*args, cwd=None):
+    "The same of the installed command, in a process of its own"
+    res = subprocess.run([GAUGAN, *map(str, args)], capture_output=True, text=True, cwd=cwd)
+    return res.returncode, res.stdout, res.stderr
+
+def refused(*args, run=gaugan, **kwargs):
+    "The one sentence in which bad input is refused"
+    code, _, err = run(*args, **kwargs)
+    assert code == 1 and 'Traceback' not in err, err
+    lines = [o for o in err.splitlines() if o.startswith('gaugan ')]
+    assert len(lines) == 1 and err.splitlines()[-1] == lines[0], err
+    return lines[0]
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    "A healthy data set of drawn scenes; not to be changed"
+    return write_landscapes(tmp_path_factory.mktemp('data')/'scenes', n_train=52, n_val=4, size=48, seed=0)
+
+@pytest.fixture
+def copy(scenes, tmp_path): return shutil.copytree(scenes, tmp_path/'scenes')
+
+@pytest.fixture(scope='module')
+def run(scenes):
+    "A run of one epoch"
+    out = scenes.parent/'run'
+    code, words, err = gaugan('train', scenes, '--out', out, '--epochs', 1, *small)
+    assert code == 0, err
+    return out
+
+# -- help and usage ----------------------------------------------------------------------------------------------
+
+def test_help_needs_no_torch():
+    code = "import sys, gaugan_fastai.cli as c; sys.exit('torch' in sys.modules or 'fastai' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+def test_help():
+    code, out, _ = process('--help')
+    assert code == 0 and all(o in out for o in ('demo', 'train', 'generate', 'doctor'))
+    for cmd, words in dict(demo='--minutes', train='--resume', generate='--out', doctor='--void').items():
+        code, out, err = gaugan(cmd, '--help')
+        assert code == 0 and words in out and not err
+
+@pytest.mark.parametrize('args', [[], ['paint-it'], ['train'], ['generate', 'x'], ['demo', '--size', '0'], ['train', 'x', '--minutes', 'nan'],
+    ['train', 'x', '--epochs', '1.5'], ['doctor', 'x', '--decode', 'rgb'], ['demo', '--no-such-option']], ids=' '.join)
+def test_usage(args):
+    code, _, err = gaugan(*args)
+    assert code == 2 and 'usage' in err and 'Traceback' not in err
+
+# -- doctor ------------------------------------------------------------------------------------------------------
+
+def change(fn, f):
+    "Replace a label map, uint8 in, array out"
+    Image.fromarray(f(np.asarray(Image.open(fn)))).save(fn)
+
+def resized(a, n):
+    return np.asarray(Image.fromarray(a).resize((n, n), Image.BILINEAR).resize(a.shape[::-1], Image.BILINEAR))
+
+faults = dict(
+    void_255=(lambda d, m, p: change(m, lambda a: np.where(a == 0, 255, a).astype(np.uint8)), 'no class: 255', 'void=255'),
+    from_one=(lambda d, m, p: change(m, lambda a: (a*0 + np.arange(a.shape[1])%N + 1).astype(np.uint8)), f'no class: {N}', 'start at 1'),
+    mask=(lambda d, m, p: change(m, lambda a: ((a > 3)*255).astype(np.uint8)), 'no class: 255', '0/255 mask'),
+    sixteen_bit=(lambda d, m, p: change(m, lambda a: a.astype(np.uint16)*257), 'no class', 'divide them by 257'),
+    smooth=(lambda d, m, p: change(m, lambda a: resized(a, 31)), 'seams of in-between ids', 'nearest'),
+    many_ids=(lambda d, m, p: change(m, lambda a: resized((a*13).astype(np.uint8), 31)), 'no class', 'smooth resize'),
+    rgb=(lambda d, m, p: Image.open(m).convert('RGB').save(m), 'colour picture', 'palette='),
+    palette_png=(lambda d, m, p: Image.open(m).convert('P').save(m), 'palette PNG', "decode='index'"),
+    jpeg=(lambda d, m, p: (Image.open(m).save(m.with_suffix('.jpg')), m.unlink()), 'JPEG', 'PNG'),
+    cut_off_map=(lambda d, m, p: m.write_bytes(m.read_bytes()[:60]), 'label map cannot be decoded', 'broken or cut off'),
+    cut_off_photo=(lambda d, m, p: p.write_bytes(p.read_bytes()[:200]), 'photo cannot be decoded', 'broken or cut off'),
+    no_photo=(lambda d, m, p: p.unlink(), 'has no photo of the same name', 'add the photo'),
+    no_map=(lambda d, m, p: m.unlink(), 'has no label map of the same name', 'add the label map'),
+    two_photos=(lambda d, m, p: shutil.copy(p, p.with_suffix('.png')), 'same stem', 'keep one'),
+    other_size=(lambda d, m, p: Image.open(p).crop((0, 0, 40, 30)).save(p), 'differ in size', 'one size'),
+    leak=(lambda d, m, p: shutil.copy(p, d/'val/images'/f'{52:05d}.jpg'), 'photo lies in train too', 'take it out'),
+    no_codes=(lambda d, m, p: (d/'codes.txt').unlink(), 'is missing', 'one class name a line'),
+    double_code=(lambda d, m, p: (d/'codes.txt').write_text('sky\nsky\n'), 'twice', 'must differ'))
+
+@pytest.mark.parametrize('name', faults)
+def test_doctor_finds(name, copy):
+    plant, what, cure = faults[name]
+    plant(copy, copy/'train/labels/00007.png', copy/'train/images/00007.jpg')
+    code, out, _ = gaugan('doctor', copy)
+    problems = out.split('PROBLEM ')[1:]
+    assert code == 1
+    assert any(what in o and cure in o.split('cure:')[1] for o in problems), problems
+    if name not in ('no_codes', 'double_code'): assert len(problems) == 1, problems
+
+def test_doctor_is_content_with_drawn_scenes(scenes):
+    code, out, err = gaugan('doctor', scenes)
+    assert code == 0 and '0 problems' in out and 'train 52, val 4' in out, out + err
+    code, out, _ = gaugan('doctor', scenes, '--void', 'sky')
+    assert code == 0 and 'void' in out
+
+def test_doctor_notes(copy):
+    for o in sorted((copy/'train/labels').iterdir()): change(o, lambda a: np.minimum(a, 3))
+    code, out, _ = gaugan('doctor', copy)
+    assert code == 0 and 'note' in out and 'no pixel in train: mountain' in out
+
+def test_doctor_needs_something_to_look_at(tmp_path):
+    assert 'not a folder' in refused('doctor', tmp_path/'none', run=process)
+    assert 'holds no split' in refused('doctor', tmp_path)
+
+def test_doctor_on_real_photos(tmp_path):
+    data = shared_path('data/camvid')
+    (tmp_path/'train').symlink_to(data/'val')
+    shutil.copy(data/'codes.txt', tmp_path)
+    code, out, err = gaugan('doctor', tmp_path)
+    assert code == 0 and 'Void' in out and '101 maps' in out, out + err
+
+# -- train, generate ---------------------------------------------------------------------------------------------
+
+def test_train_leaves_a_run(run):
+    assert {'run.json', 'progress.json', 'last.pth', 'history.csv', 'samples', 'model'} <= {o.name for o in run.iterdir()}
+    assert len((run/'history.csv').read_text().splitlines()) == 2
+    assert json.loads((run/'model/model.json').read_text())['size'] == [32, 32]
+
+def test_train_refuses(run, scenes, tmp_path):
+    assert 'go on with --resume' in refused('train', scenes, '--out', run, '--epochs', 2, *small)
+    assert 'was started with ngf=4, not 8' in refused('train', scenes, '--out', run, '--epochs', 2, '--resume', *small, '--ngf', 8)
+    assert 'holds no run' in refused('train', scenes, '--out', tmp_path/'none', '--resume', *small)
+    assert 'does not exist' in refused('train', tmp_path/'none')
+    assert 'missing' in refused('train', tmp_path)
+
+def test_train_is_stopped_and_goes_on(scenes, tmp_path):
+    args = [GAUGAN, 'train', scenes, '--out', tmp_path/'run', '--minutes', '60', *small]
+    p = subprocess.Popen([str(o) for o in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.time() + 240
+    while time.time() < end and p.poll() is None and not (tmp_path/'run/history.csv').exists(): time.sleep(.3)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=120)
+    assert p.returncode == 1 and 'gaugan train: stopped' in err and 'Traceback' not in err, err
+    done = json.loads((tmp_path/'run/progress.json').read_text())
+    assert done['epochs'] >= 1 and (tmp_path/'run/model/model.safetensors').exists()
+    code, out, err = gaugan('train', scenes, '--out', tmp_path/'run', '--epochs', done['epochs'] + 1, '--resume', *small)
+    assert code == 0, err
+    assert json.loads((tmp_path/'run/progress.json').read_text())['epochs'] == done['epochs'] + 1
+
+def test_generate(run, scenes, tmp_path):
+    maps = shutil.copytree(scenes/'val/labels', tmp_path/'maps')
+    code, out, err = gaugan('generate', run, maps, '--out', tmp_path/'a')
+    assert code == 0 and out.startswith('4 of 4 maps painted'), err
+    assert {Image.open(o).size for o in (tmp_path/'a').iterdir()} == {(32, 32)}
+    first, second = sorted(maps.iterdir())[:2]
+    change(first, lambda a: a + 100)
+    second.write_bytes(b'')
+    code, out, err = gaugan('generate', run/'model', maps, '--out', tmp_path/'b', '--size', '64x96')
+    assert code == 1 and out.startswith('2 of 4 maps painted')
+    assert first.name in err and second.name in err and 'Traceback' not in err
+    assert {o.name: Image.open(o).size for o in (tmp_path/'b').iterdir()} == {o.name: (96, 64) for o in sorted(maps.iterdir())[2:]}
+
+def test_generate_refuses(run, scenes, tmp_path):
+    assert 'model.json' in refused('generate', tmp_path, scenes/'val/labels')
+    assert 'does not exist' in refused('generate', run, tmp_path/'none')
+    (tmp_path/'empty').mkdir()
+    assert 'holds no file' in refused('generate', run, tmp_path/'empty')
+    code, out, err = gaugan('generate', run, scenes/'val/labels', '--out', tmp_path/'c', '--size', '33')
+    assert code == 1 and out.startswith('0 of 4') and 'multiples of 32' in err
+
+# -- demo --------------------------------------------------------------------------------------------------------
+
+def test_demo(tmp_path):
+    tiny = ['--minutes', '.03', '--size', '32', '--n', '16', '--ngf', '4']
+    code, out, err = process('demo', *tiny, cwd=tmp_path)
+    assert code == 0, err
+    demo = tmp_path/'gaugan_demo'
+    assert 'gaugan_demo/held_out.png' in out and all((demo/o).exists() for o in ('held_out.png', 'ruler.png', 'model/model.safetensors'))
+    code, out, err = process('generate', 'gaugan_demo', 'gaugan_demo/maps', '--out', 'painted', cwd=tmp_path)
+    assert code == 0 and out.startswith('4 of 4'), err
+    assert (tmp_path/'painted/ruler_0.png').read_bytes() == (demo/'painted/ruler_0.png').read_bytes()
+    (demo/'DEMO.txt').unlink()
+    assert 'no earlier demo' in refused('demo', *tiny, run=process, cwd=tmp_path)
+    assert (demo/'model/model.safetensors').exists(), 'nothing that is not a demo is deleted'
