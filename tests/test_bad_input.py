@@ -1,0 +1,275 @@
+"""What a user gets for input that cannot work: one sentence with file, value and cure. The table in docs/bad_input.md is made here.
+
+Write it anew after a change of messages: GAUGAN_WRITE_TABLES=1 pytest tests/test_bad_input.py"""
+import os
+import numpy as np, pytest, torch
+from PIL import Image
+from conftest import ROOT
+from gaugan_fastai.core import InputError, LabelSpace
+from gaugan_fastai.data import layouts
+from gaugan_fastai.data.paired import PairedDataLoaders
+
+TABLE = ROOT/'docs/bad_input.md'
+CODES = 'sky road car'.split()
+COLOURS = np.array([(120,180,230), (90,90,100), (200,50,50)], np.uint8)
+cases = {}
+
+def case(name, *parts):
+    "Register a function (folder -> None, raising) under what is wrong; `parts` must be in the message"
+    def register(f):
+        assert name not in cases
+        cases[name] = f,parts
+        return f
+    return register
+
+def ids(i=0, size=32):
+    "A label map of all three classes"
+    seg = np.zeros((size,size), np.uint8)
+    seg[size//2:] = 1
+    seg[-size//4:, i+2:i+9] = 2
+    return seg
+
+def data(folder, edges=False):
+    "A small data set in which everything is right: 4 + 2 pairs of 32x32"
+    for part,n in (('train',4), ('val',2)):
+        for sub in ('images','labels','instances'): (folder/part/sub).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(COLOURS[ids(i)]).save(folder/part/f'images/{i}.jpg')
+            for sub in ('labels','instances'): Image.fromarray(ids(i)).save(folder/part/sub/f'{i}.png')
+    (folder/'codes.txt').write_text('\n'.join(CODES) + '\n')
+    return folder
+
+def load(folder, size=32, bs=2, **kwargs): return PairedDataLoaders.from_folder(folder, size=size, bs=bs, **kwargs)
+
+def put(folder, arr, name='train/labels/1.png', mode=None, **kwargs):
+    "Overwrite one file of the data set by a picture of `arr`"
+    Image.fromarray(arr).convert(mode).save(folder/name, **kwargs) if mode else Image.fromarray(arr).save(folder/name, **kwargs)
+
+def cut(fn, share=.5): fn.write_bytes(fn.read_bytes()[:int(len(fn.read_bytes())*share)])
+
+# -- label maps that are none ------------------------------------------------------------------------------------
+
+@case('label map: an id that has no name', '1.png holds id 34', 'there are 3 classes', 'codes.txt')
+def _(d): put(d, np.where(ids()==2, 34, ids()).astype(np.uint8)); load(d)
+
+@case('label map: 255 for unlabelled, void not declared', '1.png holds id 255', 'pass void=255')
+def _(d): put(d, np.where(ids()==2, 255, ids()).astype(np.uint8)); load(d)
+
+@case('label map: a mask of 0 and 255', '1.png holds id 255', 'decode={0: NAME, 255: NAME}')
+def _(d): put(d, (ids()==2).astype(np.uint8)*255); load(d)
+
+@case('label map: ids from 1', '1.png holds id 3', 'subtract 1')
+def _(d): put(d, ids()+1); load(d)
+
+@case('label map: an RGB picture', '1.png is a colour picture', '(120, 180, 230)', "decode='palette'")
+def _(d): put(d, COLOURS[ids()]); load(d)
+
+@case('label map: an RGB picture with transparency', '1.png is a colour picture (mode RGBA', 'one grey id a pixel')
+def _(d): put(d, COLOURS[ids()], mode='RGBA'); load(d)
+
+@case('label map: a palette PNG', '1.png is a palette PNG', "decode='index'")
+def _(d):
+    im = Image.fromarray(ids())
+    im.putpalette(COLOURS.tobytes())
+    im.save(d/'train/labels/1.png')
+    load(d)
+
+@case('label map: 16 bits, an id too large', '1.png holds id 1000', 'there are 3 classes')
+def _(d): put(d, np.where(ids()==2, 1000, ids().astype(np.uint16))); load(d)
+
+@case('label map: 8 bits stretched to 16', '1.png holds id 257', 'divide them by 257')
+def _(d): put(d, ids().astype(np.uint16)*257); load(d)
+
+@case('label map: a JPEG', '1.jpg is a JPEG', 'save label maps as PNG')
+def _(d):
+    (d/'train/labels/1.png').unlink()
+    put(d, ids(), 'train/labels/1.jpg')
+    load(d)
+
+@case('label map: a JPEG that is called PNG', '1.png is a JPEG', 'save label maps as PNG')
+def _(d): put(d, ids(), format='JPEG'); load(d)
+
+@case('label map: file cut off', 'label map DATA/train/labels/1.png cannot be decoded', 'replace it')
+def _(d): cut(d/'train/labels/1.png', .7); load(d)
+
+@case('label map: no picture at all', 'label map DATA/train/labels/1.png cannot be decoded', 'replace it')
+def _(d): (d/'train/labels/1.png').write_text('not found'); load(d)
+
+@case('label map: colour that is not in the palette', '1.png holds colour (121, 180, 230)', 'nearest: sky')
+def _(d):
+    for part,n in (('train',4), ('val',2)):
+        for i in range(n): put(d, COLOURS[ids(i)], f'{part}/labels/{i}.png')
+    put(d, COLOURS[ids()] + np.uint8([1,0,0])*(ids()==0)[...,None])
+    load(d, decode='palette', palette=COLOURS)
+
+@case('label map: to be painted, path wrong', 'DATA/gone.png does not exist', 'check the path')
+def _(d): load(d).test_dl([d/'gone.png']).one_batch()
+
+# -- photos and partners -----------------------------------------------------------------------------------------
+
+@case('photo: file cut off', 'photo DATA/train/images/1.jpg cannot be decoded', 'replace it')
+def _(d): cut(d/'train/images/1.jpg', .6); load(d)
+
+@case('photo: 16 bits', 'photo DATA/train/images/1.png has mode I;16', '8-bit RGB')
+def _(d):
+    (d/'train/images/1.jpg').unlink()
+    put(d, ids().astype(np.uint16), 'train/images/1.png')
+    load(d)
+
+@case('photo and label map differ in size', '1.png is 32x32', '1.jpg is 64x64', 'resize or crop')
+def _(d): put(d, COLOURS[ids(size=64)], 'train/images/1.jpg'); load(d)
+
+@case('photo without a label map', '1.jpg has no label map', '1 of 4')
+def _(d): (d/'train/labels/1.png').unlink(); load(d)
+
+@case('label map without a photo', '1.png has no photo', '1 of 4')
+def _(d): (d/'train/images/1.jpg').unlink(); load(d)
+
+@case('two photos of one stem', '1.jpg and 1.png have the same stem', 'keep one')
+def _(d): put(d, COLOURS[ids()], 'train/images/1.png'); load(d)
+
+@case('instance map missing', '1.jpg has no instance map')
+def _(d): (d/'train/instances/1.png').unlink(); load(d, edges=True)
+
+@case('instance map of another size', 'instance map DATA/train/instances/1.png is 16x16')
+def _(d): put(d, ids(size=16), 'train/instances/1.png'); load(d, edges=True)
+
+# -- folders -----------------------------------------------------------------------------------------------------
+
+@case('data folder missing', 'data folder DATA/nowhere does not exist')
+def _(d): load(d/'nowhere')
+
+@case('folder of a part missing', 'image folder DATA/test/images does not exist')
+def _(d): load(d, valid='test')
+
+@case('folder without pictures', 'label folder DATA/val/labels holds no pictures', 'put them there')
+def _(d):
+    for o in (d/'val/labels').iterdir(): o.unlink()
+    (d/'val/labels/readme.txt').write_text('to do')
+    load(d)
+
+@case('CamVid: no network', 'CamVid cannot be downloaded', 'pass its folder as path=')
+def _(d):
+    def offline(*args): raise OSError('no route to host')
+    patch = pytest.MonkeyPatch()
+    with patch.context() as m:
+        m.setattr(layouts, 'untar_data', offline)
+        PairedDataLoaders.from_camvid()
+
+@case('CamVid: no list of the validation photos', 'valid.txt is missing', 'one name a line')
+def _(d): PairedDataLoaders.from_camvid(d/'train')
+
+# -- names and colours -------------------------------------------------------------------------------------------
+
+@case('codes.txt missing', 'DATA/codes.txt is missing', 'one class name a line')
+def _(d): (d/'codes.txt').unlink(); load(d)
+
+@case('codes.txt empty', 'codes.txt: codes is empty')
+def _(d): (d/'codes.txt').write_text(''); load(d)
+
+@case('codes.txt with a blank line between', 'no name at line 2')
+def _(d): (d/'codes.txt').write_text('sky\n\ncar\n'); load(d)
+
+@case('codes.txt with a name twice', "'car' twice")
+def _(d): (d/'codes.txt').write_text('sky\ncar\ncar\n'); load(d)
+
+@case('codes.txt is no text', 'codes.txt is no UTF-8 text')
+def _(d): (d/'codes.txt').write_bytes(bytes(range(128,256))); load(d)
+
+@case('palette.txt is no palette', 'palette.txt is no palette')
+def _(d): (d/'palette.txt').write_text('blue\ngrey\nred\n'); load(d)
+
+@case('two classes that may be void', "['void', 'other'] may all mean void")
+def _(d): (d/'codes.txt').write_text('void\nroad\nother\n'); load(d)
+
+@case('void: no such class', "void='nothing' is not one of the codes")
+def _(d): load(d, void='nothing')
+
+@case('palette of the wrong length', 'palette has shape (2, 3)', '(3, 3)')
+def _(d): load(d, palette=COLOURS[:2])
+
+@case('palette of floats', 'palette holds float64', '0..255')
+def _(d): load(d, palette=COLOURS/255)
+
+@case('palette with one colour twice, to be decoded', "stands for 'sky' and 'road'")
+def _(d): load(d, palette=COLOURS[[0,0,2]], decode='palette')
+
+@case('colours to be decoded without a palette', "decode='palette' needs palette=")
+def _(d): load(d, decode='palette')
+
+@case('decode: no such way', "decode='rgb' is unknown", "'palette'")
+def _(d): load(d, decode='rgb')
+
+@case('decode: no such class', "decode names 'cow'")
+def _(d): load(d, decode={0: 'sky', 255: 'cow'})
+
+# -- options -----------------------------------------------------------------------------------------------------
+
+@case('size: no number', "size='big' is no picture size", '(H, W)')
+def _(d): load(d, size='big')
+
+@case('size: three numbers', 'size=(3, 32, 32) is no picture size')
+def _(d): load(d, size=(3,32,32))
+
+@case('size: zero', 'size=0 is no picture size')
+def _(d): load(d, size=0)
+
+@case('load: smaller than size', 'load=16 is smaller than size=32')
+def _(d): load(d, load=16)
+
+@case('bs: more than there are pairs', 'bs=5 is more than the 4 training pairs', 'lower bs')
+def _(d): load(d, bs=5)
+
+@case('bs: zero', 'bs=0 is no batch size')
+def _(d): load(d, bs=0)
+
+@case('flip: no probability', 'flip=50 is outside 0..1')
+def _(d): load(d, flip=50)
+
+# -- arrays and tensors ------------------------------------------------------------------------------------------
+
+@case('array: an id that has no name', 'segmap holds id 3', 'ids are 0..2')
+def _(d): load(d).test_dl([ids()+1]).one_batch()
+
+@case('array: floats', 'holds float64', 'ids are integers')
+def _(d): LabelSpace(CODES).check(ids()/255)
+
+@case('array: a colour picture', 'shape (1, 32, 32, 3)', 'without channels')
+def _(d): LabelSpace(CODES).check(COLOURS[ids()][None])
+
+@case('tensor: a negative id', 'segmap holds id -1')
+def _(d): LabelSpace(CODES).check(torch.tensor([[0,-1]]))
+
+@case('array: a photo of floats', 'photo is float64', 'uint8 [H,W,3]')
+def _(d): PairedDataLoaders.from_pairs([(ids(),COLOURS[ids()]/255)], [(ids(),COLOURS[ids()])], LabelSpace(CODES), size=32, bs=1)
+
+# ----------------------------------------------------------------------------------------------------------------
+
+def message(name, folder):
+    "What the case `name` raises, its folder called DATA"
+    folder.mkdir()
+    data(folder)
+    with pytest.raises(InputError) as e: cases[name][0](folder)
+    return str(e.value).replace(str(folder), 'DATA')
+
+@pytest.mark.parametrize('name', cases)
+def test_bad_input_is_named(name, tmp_path):
+    said = message(name, tmp_path/'d')
+    assert [o for o in cases[name][1] if o not in said] == [], said
+    assert '\n' not in said and len(said) < 320
+
+def test_good_input_is_taken(tmp_path):
+    folder = tmp_path/'d'
+    folder.mkdir()
+    dls = load(data(folder), edges=True)
+    assert [tuple(o.shape) for o in dls.one_batch()] == [(2,32,32), (2,32,32), (2,3,32,32)]
+
+def test_table_is_what_the_messages_say(tmp_path):
+    rows = [f'| {name} | {message(name, tmp_path/str(i))} |' for i,name in enumerate(cases)]
+    text = '\n'.join(['# Bad input, and what is said about it', '',
+        f'{len(rows)} kinds of unusable input. `PairedDataLoaders`, `LabelSpace` and the command line answer each with one sentence:',
+        'the file, the value, the cure. DATA stands for the folder of the data. The table is made by `tests/test_bad_input.py`',
+        '(`GAUGAN_WRITE_TABLES=1 pytest tests/test_bad_input.py` writes it anew).',
+        '', '| what is wrong | message |', '|---|---|', *rows]) + '\n'
+    if os.environ.get('GAUGAN_WRITE_TABLES') == '1': TABLE.write_text(text, encoding='utf-8')
+    assert TABLE.read_text(encoding='utf-8') == text, 'messages changed: run it with GAUGAN_WRITE_TABLES=1'
