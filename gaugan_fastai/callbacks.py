@@ -5,14 +5,12 @@
 # %% auto #0
 __all__ = ['ModelAverage', 'SampleGrid', 'constant_linear', 'TimeBudget', 'Keep', 'write_history']
 
-# %% ../nbs/07a_callbacks.ipynb #9364e70c
+# %% ../nbs/07a_callbacks.ipynb #50c4baf2
 import csv, math, time
+import matplotlib.pyplot as plt, numpy as np, torch
 from collections import deque
 from contextlib import ExitStack, contextmanager
-import matplotlib.pyplot as plt
 from PIL import Image
-import numpy as np
-import torch
 from torch import nn
 from fastai.vision.all import *
 from .core import InputError, colorize
@@ -51,41 +49,60 @@ class ModelAverage(Callback):
     before_train = after_fit = after_validate
     def _leave(self): self.inside.close()
 
-    @contextmanager
-    def applied(self):
-        "Put the average into the generator for a while"
-        if self.active or not self.shadow:
-            yield
-            return
-        gen, self.active = self._gen(), True
-        live = {k: v.detach().clone() for k, v in gen.state_dict().items()}
-        try:
-            gen.load_state_dict({**live, **self.shadow, **({} if self.stale else self.buffers)})
-            if self.stale: self._reestimate(gen)
-            yield
-        finally:
-            gen.load_state_dict(live)
-            self.active = False
+# %% ../nbs/07a_callbacks.ipynb #d1a54a05
+@patch
+@contextmanager
+def applied(self:ModelAverage):
+    "Put the average into the generator for a while"
+    if self.active or not self.shadow:
+        yield
+        return
+    gen,self.active = self._gen(),True
+    live = {k: v.detach().clone() for k,v in gen.state_dict().items()}
+    try:
+        gen.load_state_dict({**live, **self.shadow, **({} if self.stale else self.buffers)})
+        if self.stale: self._reestimate(gen)
+        yield
+    finally:
+        gen.load_state_dict(live)
+        self.active = False
 
-    def _reestimate(self, gen):
-        "Batch-norm statistics (and the spectral norms' vectors) of the averaged weights"
-        mode, norms = gen.training, [m for m in gen.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-        momenta = [m.momentum for m in norms]
-        if self.batches:
-            for m in norms: m.reset_running_stats(); m.momentum = None   # None: a plain mean over the passes
-            with torch.no_grad(), torch.random.fork_rng():
-                for xb in self.batches: gen.train()(*xb)
-            for m, momentum in zip(norms, momenta): m.momentum = momentum
-            gen.train(mode)
-        params = dict(gen.named_parameters())
-        self.buffers, self.stale = {k: v.detach().clone() for k, v in gen.state_dict().items() if k not in params}, False
+# %% ../nbs/07a_callbacks.ipynb #e53c72a2
+def _running_norms(net): return [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
-    def state_dict(self):
-        with self.applied(): return dict(t=self.t, shadow=self.shadow, buffers=self.buffers)
-    def load_state_dict(self, sd):
-        dev = {k: p.device for k, p in self._gen().named_parameters()}
-        self.t, self.shadow = sd['t'], {k: v.to(dev[k]) for k, v in sd['shadow'].items()}
-        self.buffers, self.stale = sd['buffers'], False
+@patch
+def _pass_batches(self:ModelAverage, gen):
+    "Send the kept label maps through the generator in training mode, without gradients and without random numbers used up"
+    mode = gen.training
+    with torch.no_grad(), torch.random.fork_rng():
+        for xb in self.batches: gen.train()(*xb)
+    gen.train(mode)
+
+@patch
+def _reestimate(self:ModelAverage, gen):
+    "Batch-norm statistics (and the spectral norms' vectors) of the averaged weights"
+    if self.batches:
+        momenta = {m: m.momentum for m in _running_norms(gen)}
+        for m in momenta:
+            m.reset_running_stats()
+            m.momentum = None
+        self._pass_batches(gen)
+        for m,momentum in momenta.items(): m.momentum = momentum
+    params = dict(gen.named_parameters())
+    self.buffers = {k: v.detach().clone() for k,v in gen.state_dict().items() if k not in params}
+    self.stale = False
+
+# %% ../nbs/07a_callbacks.ipynb #56501c8f
+@patch
+def state_dict(self:ModelAverage):
+    "How many batches, averaged parameters, their buffers"
+    with self.applied(): return dict(t=self.t, shadow=self.shadow, buffers=self.buffers)
+
+@patch
+def load_state_dict(self:ModelAverage, sd):
+    dev = {k: p.device for k,p in self._gen().named_parameters()}
+    self.t,self.shadow = sd['t'],{k: v.to(dev[k]) for k,v in sd['shadow'].items()}
+    self.buffers,self.stale = sd['buffers'],False
 
 # %% ../nbs/07a_callbacks.ipynb #fc41fcc8
 class SampleGrid(Callback):
@@ -109,7 +126,10 @@ class SampleGrid(Callback):
         grid = self.draw()
         self.grids.append(grid)
         if self.path: Image.fromarray(grid).save(Path(self.path)/f'epoch_{len(self.learn.history):03d}.png')
-        if self.show: show_image(grid, figsize=(6, 6)); plt.show()
+        if self.show: self._display(grid)
+    def _display(self, grid):
+        show_image(grid, figsize=(6, 6))
+        plt.show()
 
 # %% ../nbs/07a_callbacks.ipynb #91552ac9
 def constant_linear(n_epoch:int, n_decay:int, lr, per_epoch=False):
@@ -155,7 +175,7 @@ class TimeBudget(Callback):
 class Keep(Callback):
     "Save the learner as `name` every `minutes` and at the end; write `history.csv` into `path` after each epoch"
     order, run_valid = 80, False
-    def __init__(self, name='last', minutes:float=5., path=None): store_attr(but='name'); self.file = name
+    def __init__(self, name='last', minutes:float=5., path=None): self.file,self.minutes,self.path = name,minutes,path
     def before_fit(self): self.last = time.monotonic()
     def _save(self):
         self.learn.save(self.file)

@@ -27,7 +27,8 @@ def decoding(
     if text in ('palette','index'): return text
     try: return {int(k):v for k,v in json.loads(text).items()}
     except (ValueError, AttributeError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not palette, index or a table such as '{{\"255\": \"road\"}}'") from None
+        example = '{"255": "road"}'
+        raise argparse.ArgumentTypeError(f"{text!r} is not palette, index or a table such as '{example}'") from None
 
 def void_class(
     text:str, # A name, a file id, 'auto' or 'none'
@@ -101,10 +102,10 @@ def train(
     out = out or Path('runs')/Path(path).resolve().name
     options = dict(preset=preset, ngf=ngf, nhidden=nhidden, perceptual=None if perceptual == 'none' else perceptual)
     run = Run(dls, out, resume, save_minutes=save_minutes, **options)
-    n = len(dls.train_ds),len(dls.valid_ds)
-    print(f'{path}: {n[0]} pairs to train, {n[1]} to validate, {dls.n_classes} classes, {size[0]}x{size[1]}; the run is in {out}')
+    n,m,(h,w) = len(dls.train_ds),len(dls.valid_ds),size
+    print(f'{path}: {n} pairs to train, {m} to validate, {dls.n_classes} classes, {h}x{w}; the run is in {out}')
     run.fit(minutes=None if epochs else minutes or 60, epochs=epochs, lr=lr)
-    print(f'Last samples: {max((run.out/"samples").glob("*.png"))}\nModel: {run.out/"model"}, paint with: gaugan generate {out} MAPS')
+    print(f'Last samples: {max((out/"samples").glob("*.png"))}\nPaint with: gaugan generate {out} MAPS')
 
 # %% ../nbs/18_cli.ipynb #1021aec9
 def _map_files(path):
@@ -116,7 +117,7 @@ def _map_files(path):
     found = sorted(o for o in path.iterdir() if o.is_file() and o.name[0] != '.')
     if not found: raise InputError(f'{path} holds no file: give a label map or a folder of label maps')
     twice = [o.name for o in found if sum(o.stem == p.stem for p in found)>1]
-    if twice: raise InputError(f'{path} holds {" and ".join(twice[:2])}, whose pictures would have one name: rename one of them')
+    if twice: raise InputError(f'{path} holds {" and ".join(twice[:2])}, whose pictures would have the same name')
     return found
 
 def generate(
@@ -144,8 +145,8 @@ def _demo_pictures(run, out, n=6):
     model,labels = load_model(run.out),run.dls.labels
     for o in ('maps','painted'): (out/o).mkdir(exist_ok=True)
     held = [(np.asarray(o.segmap),np.asarray(o.photo)) for o in run.dls.valid_ds.items[:n]]
-    columns = [np.stack([labels.colorize(m) for m,_ in held]), np.stack([paint(model, m) for m,_ in held]), np.stack([p for _,p in held])]
-    Image.fromarray(image_grid(*columns)).save(out/'held_out.png')
+    rows = [(labels.colorize(m),paint(model, m),p) for m,p in held]
+    Image.fromarray(image_grid(*map(np.stack, zip(*rows)))).save(out/'held_out.png')
     maps = ruler_maps(run.dls.size)
     pictures = [paint(model, o) for o in maps]
     for i,(m,p) in enumerate(zip(maps, pictures)):
@@ -188,7 +189,8 @@ def demo(
     dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(8, n), seed=seed)
     set_seed(seed, reproducible=True)
     run = Run(dls, out, preset='cpu', ngf=ngf)
-    print(f'Training a generator of {sum(o.numel() for o in run.learn.model.generator.parameters())/1e6:.1f} M weights for {minutes:g} minutes:')
+    n_weights = sum(o.numel() for o in run.learn.model.generator.parameters())
+    print(f'Training a generator of {n_weights/1e6:.1f} M weights for {minutes:g} minutes:')
     run.fit(minutes=minutes)
     _demo_pictures(run, out)
     print((out/'DEMO.txt').read_text(encoding='utf-8'))
@@ -203,7 +205,8 @@ def _top_parser():
     from importlib.metadata import version
     words = '\n'.join(f'  {k:9} {_first_line(f)}' for k,f in commands.items())
     p = argparse.ArgumentParser(
-        'gaugan', formatter_class=argparse.RawDescriptionHelpFormatter, usage='gaugan COMMAND ... (gaugan COMMAND --help for its options)',
+        'gaugan', formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='gaugan COMMAND ... (gaugan COMMAND --help for its options)',
         description='Paint label maps: semantic image synthesis with SPADE.', epilog=f'commands:\n{words}')
     p.add_argument('command', choices=commands, metavar='COMMAND', help=', '.join(commands))
     p.add_argument('--version', action='version', version=f'gaugan_fastai {version("gaugan_fastai")}')

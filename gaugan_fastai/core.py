@@ -117,7 +117,8 @@ def from_file(cls:LabelSpace,
     if kwargs.get('palette') is None and rgb.is_file():
         try: kwargs['palette'] = [[int(v) for v in o.split()] for o in _read_lines(rgb)]
         except ValueError: raise InputError(f'{rgb} is no palette: write three integers 0..255 a line') from None
-    return cls(codes, **kwargs)
+    try: return cls(codes, **kwargs)
+    except InputError as e: raise InputError(f'{codes_txt}: {e}') from None
 
 # %% ../nbs/00_core.ipynb #806a049d
 def open_image(
@@ -205,7 +206,7 @@ def check(self:LabelSpace,
     ids = segmap if isinstance(segmap, Tensor) else np.asarray(segmap)
     if isinstance(ids, np.ndarray) and ids.dtype.kind in 'iub': ids = torch.from_numpy(ids.astype(np.int64))
     if not isinstance(ids, Tensor) or ids.is_floating_point():
-        raise InputError(f'{name} holds {ids.dtype} values: ids are integers, cast it')
+        raise InputError(f'{name} holds {ids.dtype} values: ids are integers, convert it')
     if ids.ndim not in (2,3) or not ids.numel():
         raise InputError(f'{name} has shape {tuple(ids.shape)}: a label map is [H,W] or [B,H,W], without channels')
     ids,n = ids.long(),self.n_classes

@@ -169,6 +169,19 @@ def modulate(
     return out.view(B, H, W, C).permute(0, 3, 1, 2).to(x.dtype)
 
 # %% ../nbs/01b_modulation.ipynb #5eea4559
+def _batch_stats(
+    x, # activations `[B,C,H,W]`, channels-last
+    block=512, # pixels added up in x's own precision
+) -> tuple:
+    "Mean and variance `[C]` over all pixels"
+    if x.is_cuda: return torch.batch_norm_update_stats(x, None, None, 0.)
+    blocks = _flat(x).split(block)
+    means, vars = (torch.stack(o).double() for o in zip(*(torch.batch_norm_update_stats(o, None, None, 0.) for o in blocks)))
+    share = torch.tensor([len(o) for o in blocks], dtype=torch.float64)[:, None]/(x.numel()//x.shape[1])
+    mean = (share*means).sum(0)
+    return mean.to(x.dtype), (share*(vars + (means - mean)**2)).sum(0).to(x.dtype)
+
+# %% ../nbs/01b_modulation.ipynb #2c94ea67
 def norm_stats(
     norm, # `nn.BatchNorm2d` without affine parameters
     x, # activations `[B,C,H,W]`
@@ -177,12 +190,15 @@ def norm_stats(
     constant = not norm.training and norm.running_mean is not None
     if constant: return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), False
     if x.numel() == x.shape[1]: raise ValueError(f'batch norm needs more than 1 value a channel, but x is {tuple(x.shape)}')
-    keep, momentum = norm.training and norm.track_running_stats, norm.momentum or 0.
+    keep, momentum = norm.training and norm.track_running_stats, norm.momentum
     if keep and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         if norm.momentum is None: momentum = 1/norm.num_batches_tracked.item()
-    running = (norm.running_mean, norm.running_var) if keep else (None, None)
-    mean, var = torch.batch_norm_update_stats(x.detach(), *running, momentum)
+    mean, var = _batch_stats(x.detach())
+    if keep:
+        n = x.numel()//x.shape[1]
+        norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
+        norm.running_var.lerp_(var.to(norm.running_var)*(n/(n - 1)), momentum)
     return mean, torch.rsqrt(var + norm.eps), True
 
 # %% ../nbs/01b_modulation.ipynb #f8eb0fa4

@@ -73,6 +73,18 @@ class RowSum:
     ):
         self.indices, self.ends, self.n_table, self._T = indices.int(), ends.int(), n_table, None
 
+    @cached_property
+    def _pieces(self):
+        "Long rows in two steps: `RowSum` of pieces of at most 256 entries, `RowSum` of the pieces; None where no row is long"
+        lengths = self.ends.diff()
+        if not len(lengths) or lengths.max() <= 512: return None
+        pieces = ((lengths + 255)//256).clamp_min(1)
+        last = F.pad(pieces.cumsum(0), (1, 0))
+        place = torch.arange(last[-1], device=last.device) - torch.repeat_interleave(last[:-1], pieces)
+        starts = torch.repeat_interleave(self.ends[:-1], pieces) + 256*place
+        ends = torch.cat([starts, self.ends[-1:]])
+        return RowSum(self.indices, ends, self.n_table), RowSum(torch.arange(len(starts), device=last.device), last, len(starts))
+
     @classmethod
     def from_entries(cls,
         entries, # rows of the table to add up, int64 `[n,taps]`, -1 for none
@@ -87,6 +99,7 @@ class RowSum:
 
     def add_up(self, table):
         "Sum without a gradient"
+        if self._pieces: return self._pieces[1].add_up(self._pieces[0].add_up(table))
         return torch._embedding_bag_forward_only(table.contiguous(), self.indices, self.ends[:-1])[0]
 
     @property

@@ -26,23 +26,25 @@ def read_state(
 ) -> dict: # Tensors by name
     """Read a checkpoint; nothing in the file is run, and `DataParallel`'s prefix `module.` is dropped.
 
-    Raises `InputError` for a missing or damaged file, for one that holds more than tensors, and for what is no state_dict."""
+    Raises `InputError` for a missing or damaged file, one that holds more than tensors, and what is no state_dict."""
     path = Path(path)
     if not path.is_file(): raise InputError(f'there is no checkpoint {path}')
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
-        raise InputError(f'{path} was refused: it is no checkpoint, or holds more than tensors, and reading that could run code; '
-            'if you trust it, save its state_dict alone') from e
-    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({type(e).__name__}): is it complete?') from e
+        raise InputError(f'{path} was refused: it is no checkpoint, or holds more than tensors, and reading that could '
+            'run code; if you trust it, save its state_dict alone') from e
+    except Exception as e: raise InputError(f'checkpoint {path} cannot be read ({type(e).__name__}): is it complete?') from e
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        held = f'a dict of {", ".join(map(str, list(state)[:4]))}' if isinstance(state, dict) else f'a {type(state).__name__}'
+        held = f'a {type(state).__name__}' + (f' of {", ".join(map(str, state))[:60]}' if isinstance(state, dict) else '')
         raise InputError(f'{path} holds {held}, but a state_dict is needed, tensors by name: save model.state_dict()')
-    return {k.removeprefix('module.'): v for k, v in state.items()} if all(k.startswith('module.') for k in state) else state
+    if not all(k.startswith('module.') for k in state): return state
+    return {k.removeprefix('module.'): v for k, v in state.items()}
 
 # %% ../nbs/15_pretrained.ipynb #76ec5db5
-_marks = {'.ace_0.': 'SEAN generator', 'head_0.norm_0.mlp_shared.': 'SPADE generator', 'head_0.norm_0.': 'CLADE generator',
-    'discriminator_0.model0.': 'SPADE critic', 'fc_mu.': 'SPADE encoder', 'body_up.0.': 'OASIS critic', 'body.0.conv_0.': 'OASIS generator',
-    'scale0_layer0.': 'pix2pixHD critic', 'model.1.weight': 'pix2pixHD generator or encoder'}
+_marks = {'.ace_0.': 'SEAN generator', 'head_0.norm_0.mlp_shared.': 'SPADE generator',
+    'head_0.norm_0.': 'CLADE generator', 'discriminator_0.model0.': 'SPADE critic', 'fc_mu.': 'SPADE encoder',
+    'body_up.0.': 'OASIS critic', 'body.0.conv_0.': 'OASIS generator', 'scale0_layer0.': 'pix2pixHD critic',
+    'model.1.weight': 'pix2pixHD generator or encoder'}
 
 def recognise(
     state, # Tensors by name, see `read_state`
@@ -58,14 +60,15 @@ def _shape(state, key):
 
 def _n_classes(channels, edges):
     "Number of classes where a layer reads this many channels of labels and edges"
-    if channels <= bool(edges): raise InputError(f'the checkpoint reads {channels} label channels, too few for edges={edges}')
-    return channels - bool(edges)
+    if channels > bool(edges): return channels - bool(edges)
+    raise InputError(f'the checkpoint reads {channels} label channels, too few for edges={edges}')
 
 def _start(n, aspect):
     "(h, w) of a start of `n` pixels for pictures of this width / height"
     found = first((round(w/aspect), w) for w in range(1, n + 1) if round(w/aspect)*w == n)
     if found: return found
-    raise InputError(f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}: pass aspect=width/height')
+    raise InputError(f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}: '
+        'pass aspect=width/height')
 
 # %% ../nbs/15_pretrained.ipynb #ae2f9502
 def _upsampling(state, upsampling):
@@ -73,14 +76,16 @@ def _upsampling(state, upsampling):
     most = any(k.startswith('up_4.') for k in state)
     if most and upsampling == 'normal': return 'most'
     if most == (upsampling == 'most'): return upsampling
-    raise InputError(f"upsampling={upsampling!r} was asked for, but the checkpoint has {'a' if most else 'no'} block up_4, the mark of 'most'")
+    raise InputError(f"upsampling={upsampling!r} was asked for, but the checkpoint has {'a' if most else 'no'} block "
+        "up_4, the mark of 'most'")
 
 def _generator_config(state, edges, upsampling, aspect):
     "Arguments of the `SPADEGenerator` that a checkpoint belongs to"
     nhidden, n_in, ks, _ = _shape(state, 'head_0.norm_0.mlp_shared.0.weight')
-    ngf, fc, upsampling = _shape(state, 'head_0.conv_0.bias')[0]//16, _shape(state, 'fc.weight'), _upsampling(state, upsampling)
-    config = dict(n_classes=_n_classes(n_in, edges), ngf=ngf, edges=bool(edges), upsampling=upsampling, ks=ks, nhidden=nhidden,
-        norm='batch' if any('running_mean' in k for k in state) else 'instance', spectral=any(k.endswith('weight_orig') for k in state))
+    ngf, fc = _shape(state, 'head_0.conv_0.bias')[0]//16, _shape(state, 'fc.weight')
+    has, upsampling = lambda ending: any(k.endswith(ending) for k in state), _upsampling(state, upsampling)
+    config = dict(n_classes=_n_classes(n_in, edges), ngf=ngf, edges=bool(edges), upsampling=upsampling, ks=ks,
+        nhidden=nhidden, norm='batch' if has('running_mean') else 'instance', spectral=has('weight_orig'))
     if len(fc) == 4: return config
     factor = 2**SPADEGenerator.doublings.get(upsampling, 5)
     return config | dict(z_dim=fc[1], size=tuple(o*factor for o in _start(fc[0]//(16*ngf), aspect)))
@@ -88,22 +93,25 @@ def _generator_config(state, edges, upsampling, aspect):
 def _critic_config(state, edges):
     "Arguments of the `MultiScaleCritic` that a checkpoint belongs to"
     ndf, n_in, *_ = _shape(state, 'discriminator_0.model0.0.weight')
-    n_scales, n_layers = (len({k.split('.')[i] for k in state}) for i in (0, 1))
-    return dict(n_classes=_n_classes(n_in - 3, edges), ndf=ndf, n_scales=n_scales, n_layers=n_layers - 1, edges=bool(edges))
+    n_scales, n_parts = (len({k.split('.')[i] for k in state}) for i in (0, 1))
+    n_classes = _n_classes(n_in - 3, edges)
+    return dict(n_classes=n_classes, ndf=ndf, n_scales=n_scales, n_layers=n_parts - 1, edges=bool(edges))
 
 # %% ../nbs/15_pretrained.ipynb #01cb5530
 def _strides(critic):
     "Stride of each layer of a critic but the predicting one"
-    return [first(o for o in layer.modules() if isinstance(o, nn.Conv2d)).stride[0] for layer in critic.discriminator_0.children()][:-1]
+    convs = [o for o in critic.discriminator_0.modules() if isinstance(o, nn.Conv2d)]
+    return [o.stride[0] for o in convs[:-1]]
 
 def model_config(
     model, # A `SPADEGenerator` or `MultiScaleCritic`
 ) -> dict: # Keyword arguments
     "Give the arguments that build `model` again"
-    if isinstance(model, MultiScaleCritic): return _critic_config(model.state_dict(), model.edges) | dict(strides=_strides(model))
+    if isinstance(model, MultiScaleCritic):
+        return _critic_config(model.state_dict(), model.edges) | dict(strides=_strides(model))
     return {k: getattr(model, k) for k in inspect.signature(type(model)).parameters}
 
-# %% ../nbs/15_pretrained.ipynb #add685d4
+# %% ../nbs/15_pretrained.ipynb #834ae5c1
 def _arguments(model):
     "The arguments of `model` that are not the defaults, as text"
     usual = {k: p.default for k, p in inspect.signature(type(model)).parameters.items()}
@@ -111,6 +119,7 @@ def _arguments(model):
 
 def _few(keys): return f'{len(keys)} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})'
 
+# %% ../nbs/15_pretrained.ipynb #add685d4
 def load_exactly(
     model, # A network, best built on torch's device 'meta'
     state, # Tensors by name
@@ -118,8 +127,8 @@ def load_exactly(
 ): # The model, in eval mode
     """Give `model` the tensors of `state`, with every key and every shape accounted for.
 
-    Only batch norm's counter `num_batches_tracked`, which nothing here reads, may be absent. Raises `InputError` that counts and
-    names what is missing, not expected, or of another shape."""
+    Only batch norm's counter `num_batches_tracked`, which nothing here reads, may be absent. Raises `InputError` that
+    counts and names what is missing, not expected, or of another shape."""
     want = model.state_dict()
     state = {k: torch.tensor(0) for k in want if k.endswith('num_batches_tracked')} | state
     faults = dict(missing=[k for k in want if k not in state], unexpected=[k for k in state if k not in want])
@@ -148,12 +157,14 @@ def _config_of(path, kind, state, family, **kwargs):
     "Class and arguments of the network in a checkpoint, or an error for one that cannot be loaded"
     looks = f'looks like a {kind}' if kind else f'is of no known network (keys {_few(list(state))})'
     if kind not in ('SPADE generator', 'SPADE critic') or family not in (None, 'spade'):
-        raise InputError(f'{path} {looks}{f" and family={family!r} was asked for" if family else ""}, which is not supported yet: '
+        asked = f' and family={family!r} was asked for' if family else ''
+        raise InputError(f'{path} {looks}{asked}, which is not supported yet: '
             'SPADE generators and critics are')
     if kind == 'SPADE generator': return SPADEGenerator, _generator_config(state, **kwargs)
     config = _critic_config(state, kwargs['edges'])
     if config['n_layers'] != 3 or family: return MultiScaleCritic, config
-    raise InputError(f"{path} is a critic of 3 layers: SPADE's of before May 2019 or SEAN's, which differ in strides alone; pass family='spade' for the first")
+    raise InputError(f"{path} is a critic of 3 layers: SPADE's of before May 2019 or SEAN's, which differ in strides "
+        "alone; pass family='spade' for the first")
 
 def load_original(
     path, # The authors' `latest_net_G.pth` or `latest_net_D.pth`
@@ -165,8 +176,8 @@ def load_original(
 ): # `SPADEGenerator` or `MultiScaleCritic`, in eval mode
     """Load a checkpoint of SPADE's authors; width, classes, norms and layers are read off its names and shapes.
 
-    Raises `InputError` where the file is unsafe or unreadable, belongs to another network, or any key is missing, not expected
-    or of another shape."""
+    Raises `InputError` where the file is unsafe or unreadable, belongs to another network, or any key is missing,
+    not expected or of another shape."""
     state = read_state(path)
     cls, config = _config_of(path, recognise(state), state, family, edges=edges, upsampling=upsampling, aspect=aspect)
     return _with_labels(load_exactly(_on_meta(cls, config), state, path), codes)
@@ -178,7 +189,8 @@ def _labels_card(labels):
     files = {int(v): labels.codes[i] for v, i in enumerate(labels._table) if i >= 0}
     plain = labels.decode is None and files == dict(enumerate(labels.codes))
     decode = None if plain else 'palette' if labels.decode == 'palette' else {str(v): o for v, o in files.items()}
-    return dict(codes=labels.codes, palette=labels.palette.tolist(), void=None if labels.void is None else labels.codes[-1], decode=decode)
+    void = None if labels.void is None else labels.codes[-1]
+    return dict(codes=labels.codes, palette=labels.palette.tolist(), void=void, decode=decode)
 
 def _card_labels(card):
     "The `LabelSpace` that a card describes"
@@ -195,7 +207,8 @@ def _check_rebuilds(model):
     name = type(model).__name__
     if name not in _models: raise InputError(f'a {name} cannot be saved here: {", ".join(_models)} can')
     twin = _on_meta(type(model), model_config(model)).state_dict()
-    if twin.keys() != model.state_dict().keys(): raise InputError(f'this {name} was changed after it was built: its arguments do not describe it')
+    if twin.keys() == model.state_dict().keys(): return
+    raise InputError(f'this {name} was changed after it was built: its arguments do not describe it')
 
 def _card_text(card):
     "JSON with one entry a line"
@@ -213,11 +226,15 @@ def save_pretrained(
     "Write weights and card; raise `InputError` for a model or card that could not be read back"
     _check_rebuilds(model)
     folder, labels = Path(folder), labels or getattr(model, 'labels', None)
-    if labels and labels.n_classes != model.n_classes: raise InputError(f'labels have {labels.n_classes} classes, but the model has {model.n_classes}')
-    text = _card_text(dict(format='gaugan_fastai 1', model=type(model).__name__, config=model_config(model), labels=_labels_card(labels),
-        licence=licence, training=training, n_parameters=sum(o.numel() for o in model.parameters()), version=version('gaugan_fastai')) | card)
+    if labels and labels.n_classes != model.n_classes:
+        raise InputError(f'labels have {labels.n_classes} classes, but the model has {model.n_classes}')
+    n_parameters = sum(o.numel() for o in model.parameters())
+    about = dict(format='gaugan_fastai 1', version=version('gaugan_fastai'), model=type(model).__name__)
+    about |= dict(config=model_config(model), n_parameters=n_parameters, labels=_labels_card(labels))
+    text = _card_text(about | dict(licence=licence, training=training) | card)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder/'model.safetensors.part')
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(state, folder/'model.safetensors.part')
     (folder/'model.json.part').write_text(text, encoding='utf-8')
     for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
     return folder
@@ -226,7 +243,8 @@ def save_pretrained(
 def _read_card(path):
     "The checked card of a saved model"
     if not path.is_file():
-        raise InputError(f'there is no model {str(path.parent)!r}: pass a folder with model.json and model.safetensors, as save_pretrained writes it')
+        raise InputError(f'there is no model {str(path.parent)!r}: pass a folder with model.json and model.safetensors '
+            'as save_pretrained writes it')
     try: card = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as e: raise InputError(f'{path} is no JSON: {e}') from e
     if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in _models: return card
@@ -235,7 +253,7 @@ def _read_card(path):
 def from_pretrained(
     name_or_path, # A folder that `save_pretrained` wrote
 ): # `SPADEGenerator` or `MultiScaleCritic`
-    """Load a saved model in eval mode; its `labels` is a `LabelSpace` or None, its `card` the dictionary in `model.json`.
+    """Load a saved model in eval mode; `labels` is a `LabelSpace` or None, `card` what `model.json` says.
 
     Raises `InputError` for an unknown name, and where card and weights are damaged or do not belong together."""
     folder = Path(name_or_path)

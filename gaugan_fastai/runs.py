@@ -26,10 +26,12 @@ _road = ('road', lambda x, y: (y > .65) & (abs(x-.5) < .4*(y-.6)))
 _rock = ('rock', lambda x, y: _disc(x-.3, 1.5*(y-.5), .14))
 _forest = ('forest', lambda x, y: (y > .45) & (x-y > .2))
 _tree = ('tree', lambda x, y: _disc(x-.7, y-.5, .17))
-_RULER = [[_sun, ('mountain', lambda x, y: y > .25+abs(x-.4)), ('water', lambda x, y: y > .6), ('sand', lambda x, y: y > .85)],
-    [_sun, ('hill', lambda x, y: y > .5+.1*np.sin(7*x)), ('grass', lambda x, y: y > .65), _road],
-    [_sun, ('water', lambda x, y: y > .45), _rock, _forest],
-    [_sun, ('cloud', lambda x, y: _disc(x-.3, 2.5*(y-.2), .17)), ('field', lambda x, y: y > .5), _tree]]
+_mountain = ('mountain', lambda x, y: y > .25+abs(x-.4))
+_lake = [_sun, _mountain, ('water', lambda x, y: y > .6), ('sand', lambda x, y: y > .85)]
+_hills = [_sun, ('hill', lambda x, y: y > .5+.1*np.sin(7*x)), ('grass', lambda x, y: y > .65), _road]
+_coast = [_sun, ('water', lambda x, y: y > .45), _rock, _forest]
+_plain = [_sun, ('cloud', lambda x, y: _disc(x-.3, 2.5*(y-.2), .17)), ('field', lambda x, y: y > .5), _tree]
+_RULER = [_lake,_hills,_coast,_plain]
 
 def ruler_maps(
     size=(64,64), # (H,W)
@@ -123,7 +125,7 @@ class Run:
         resume:bool=False,    # Go on with the run that is in `out`
         save_minutes:float=5, # Time between two checkpoints
         samples:int=4,        # Validation maps painted after each epoch
-        **kwargs,             # Passed to `spade_learner` (here with `reuse_fake=True`, the cheaper way); a run is resumed with the same ones
+        **kwargs,             # For `spade_learner` (`reuse_fake=True` unless given); the same when resumed
     ):
         self.dls,self.out = dls,Path(out)
         self.settings = dict(size=list(dls.size), classes=dls.codes, **{k:v for k,v in kwargs.items() if _is_plain(v)})
@@ -144,9 +146,10 @@ class Run:
             self.out.mkdir(parents=True, exist_ok=True)
             _write_json(fn, self.settings)
             return dict(minutes=0., epochs=0)
-        if not (self.out/'last.pth').is_file(): raise InputError(f'{self.out} holds no checkpoint yet: delete the folder and start anew')
+        if not (self.out/'last.pth').is_file(): raise InputError(f'{self.out} holds no checkpoint yet: delete it')
         for k,v in _read_json(fn).items():
-            if self.settings.get(k) != v: raise InputError(f'{self.out} was started with {k}={v}, not {self.settings.get(k)}: resume it with that')
+            now = self.settings.get(k)
+            if now != v: raise InputError(f'{self.out} was started with {k}={v}, not {now}: resume it with that')
         return _read_json(self.out/'progress.json')
 
 def _is_plain(o): return o is None or isinstance(o, (bool,int,float,str))
@@ -161,15 +164,16 @@ def fit(self:Run,
 ):
     "Train until the budget is spent"
     if (minutes is None) == (epochs is None): raise InputError('a run needs one budget: minutes or epochs')
-    total,spent = (minutes,self.done['minutes']) if epochs is None else (epochs,self.done['epochs'])
-    if spent >= total: raise InputError(f'the run in {self.out} has had its {total} {"minutes" if epochs is None else "epochs"}: give it more')
+    unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
+    spent = self.done[unit]
+    if spent >= total: raise InputError(f'the run in {self.out} has had its {total} {unit}: give it more')
     learn = self.learn
     if learn.opt is None: learn.create_opt()
     learn.opt.set_hyper('lr', lr)
     sched = constant_then_linear(np.array([o['lr'] for o in learn.opt.hypers]), decay, spent/total)
-    budget = [] if minutes is None else [TimeBudget(total-spent)]
+    n,cbs = (10**6,[TimeBudget(total-spent)]) if epochs is None else (total-spent,[])
     try:
-        with learn.no_logging(): learn.fit(epochs-spent if epochs else 10**6, cbs=[*budget, ParamScheduler({'lr': sched})])
+        with learn.no_logging(): learn.fit(n, cbs=[*cbs, ParamScheduler({'lr': sched})])
     finally:
         if learn.loss_means.sums: self._leave()
     return learn
@@ -178,7 +182,8 @@ def fit(self:Run,
 def _leave(self:Run):
     "Write the generator, with averaged weights, and its card"
     n,(h,w) = len(self.dls.train_ds),self.dls.size
-    words = f'{n} pairs at {h}x{w} (height x width), {len(self.learn.history)} epochs, {self.keep.total_minutes():.1f} minutes'
+    epochs,minutes = len(self.learn.history),self.keep.total_minutes()
+    words = f'{n} pairs at {h}x{w} (height x width), {epochs} epochs, {minutes:.1f} minutes'
     card = dict(training=words, licence='that of the photos it was trained on', size=[h,w])
     with self.learn.painting() as gen: save_pretrained(gen, self.out/'model', labels=self.dls.labels, **card)
     self.done = _read_json(self.out/'progress.json')
@@ -190,9 +195,10 @@ def load_model(
     "Load the generator of a run for painting; raise `InputError` where there is none"
     folder = Path(folder)
     model = from_pretrained(folder/'model' if (folder/'model').is_dir() else folder)
-    if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {type(model).__name__}: only a generator paints')
-    if model.labels is None: raise InputError(f'the card of {folder} names no classes: save it with save_pretrained(model, folder, labels=...)')
-    if model.edges: raise InputError(f'the model in {folder} wants instance edges, which a label map does not hold: paint with learn.predict(edges=...)')
+    name = type(model).__name__
+    if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}: only a generator paints')
+    if model.labels is None: raise InputError(f'the card of {folder} names no classes: save the model with labels=')
+    if model.edges: raise InputError(f'the model in {folder} wants instance edges: use learn.predict(edges=)')
     painter = model.for_inference()
     painter.labels,painter.card = model.labels,model.card
     return painter

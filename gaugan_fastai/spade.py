@@ -29,8 +29,8 @@ def _check_segmap(segmap, n_classes):
             'torch.as_tensor(ids)[None] makes one of an array [H,W]')
     segmap, shape = segmap.as_subclass(torch.Tensor), tuple(segmap.shape)
     if segmap.is_floating_point() or segmap.is_complex() or segmap.dtype == torch.bool:
-        raise InputError(f'segmap has dtype {segmap.dtype} and shape {shape}, but integer class ids [B,H,W] are needed: '
-            'pass onehot.argmax(1) where you hold a one-hot map')
+        raise InputError(f'segmap has dtype {segmap.dtype} and shape {shape}, but integer class ids [B,H,W] are '
+            'needed: pass onehot.argmax(1) where you hold a one-hot map')
     if segmap.ndim != 3 or not segmap.numel():
         raise InputError(f'segmap has shape {shape}, but [B,H,W] is needed: '
             'segmap[None] adds the batch axis, segmap[:,0] drops a channel axis')
@@ -42,15 +42,16 @@ def _check_edges(edges, segmap):
     "`edges` as plain bool `[B,H,W]` of the shape of `segmap`, or an error that says what is wrong with it"
     if edges is None: return None
     if not isinstance(edges, torch.Tensor) or edges.dtype != torch.bool:
-        raise InputError(f'edges are {getattr(edges, "dtype", type(edges).__name__)}, but a bool tensor [B,H,W] is needed: '
-            'instance_edges(instances) makes it, edges.bool() converts 0 and 1')
+        raise InputError(f'edges are {getattr(edges, "dtype", type(edges).__name__)}, but a bool tensor [B,H,W] is '
+            'needed: instance_edges(instances) makes it, edges.bool() converts 0 and 1')
     if edges.shape != segmap.shape:
-        raise InputError(f'edges have shape {tuple(edges.shape)}, but segmap has {tuple(segmap.shape)}: they must agree')
+        raise InputError(f'edges have shape {tuple(edges.shape)}, but segmap has {tuple(segmap.shape)}: '
+            'they must agree')
     return edges.as_subclass(torch.Tensor)
 
 # %% ../nbs/10_spade.ipynb #a88d9562
 class LabelMaps:
-    "Check a batch of label maps once; resize and encode it once for each size. Raise `InputError` for maps that are none."
+    "Check a batch of label maps once (`InputError` for what is none); resize and encode it once for each size"
     def __init__(self,
         segmap, # Class ids 0..n_classes-1, integer tensor `[B,H,W]`
         edges, # Instance edges, bool `[B,H,W]`, or None for a model without them
@@ -93,7 +94,9 @@ def label_maps(
 ) -> LabelMaps:
     "Make the `LabelMaps` of a forward; raise `InputError` where edges are missing or not expected, or classes differ"
     maps = segmap if isinstance(segmap, LabelMaps) else LabelMaps(segmap, edges, n_classes)
-    if maps.n_classes != n_classes: raise InputError(f'the label maps have {maps.n_classes} classes, but the model has {n_classes}')
+    if maps.n_classes != n_classes:
+        raise InputError(f'the label maps have {maps.n_classes} classes, but the model has {n_classes}: '
+            'they belong to different data sets')
     if wants_edges and maps.edges is None:
         raise InputError('the model was built with edges=True, but no edges came with the segmap: '
             'pass edges=instance_edges(instances)')
@@ -115,8 +118,8 @@ def _free_norm(norm, nf):
 class SPADE(nn.Module):
     """Normalise activations, then scale and shift each pixel by what a label map says there.
 
-    `spade(x, segmap, edges=None)` takes and gives `[B,C,H,W]`. segmap: int64 `[B,H',W']` of any size (it is resized), or a
-    `LabelMaps`; wrong maps raise `InputError`. Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
+    `spade(x, segmap, edges=None)` takes and gives `[B,C,H,W]`. segmap: int64 `[B,H',W']` of any size (it is resized),
+    or a `LabelMaps`; wrong maps raise `InputError`. Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
     exact = True   # by patterns (lesson 01b: same function, less work); False: convolutions of the one-hot
     def __init__(self,
         nf:int, # Channels C of the activations
@@ -161,7 +164,8 @@ class SPADEResBlk(nn.Module):
         **kwargs, # Passed to `SPADE`: nhidden, ks, norm, edges
     ):
         super().__init__()
-        nm, spade, wrap = min(ni, nf), partial(SPADE, n_classes=n_classes, **kwargs), spectral if spectral_norm else noop
+        nm, wrap = min(ni, nf), spectral if spectral_norm else noop
+        spade = partial(SPADE, n_classes=n_classes, **kwargs)
         self.conv_0, self.conv_1 = wrap(nn.Conv2d(ni, nm, 3, padding=1)), wrap(nn.Conv2d(nm, nf, 3, padding=1))
         if ni != nf: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
         self.norm_0, self.norm_1 = spade(ni), spade(nm)

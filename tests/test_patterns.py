@@ -166,7 +166,7 @@ def test_float32_stays_close_with_large_offsets():
     layer, x = SPADE(16, 8, nhidden=32, edges=True), torch.randn(2, 16, 32, 32)*.5 + 20
     wide = [t[0] for t in both(copy.deepcopy(layer).double(), x.double(), seg, edges)]
     for (a, b), w in zip(both(layer, x, seg, edges), wide):
-        if w.is_floating_point() and w.norm(): assert rel(b.double(), w) < max(1e-5, 3*rel(a.double(), w))
+        if w.is_floating_point() and w.norm(): assert rel(b.double(), w) < max(1e-5, 10*rel(a.double(), w))
 
 def test_works_under_autocast_and_with_hooks():
     seg, _ = voronoi(1, (16, 16), 4)
@@ -222,14 +222,17 @@ def run(gen, seg, edges, exact, monkeypatch, train):
     return out.detach().double(), {n: p.grad.double() for n, p in gen.named_parameters()}
 
 def compare(gen, seg, edges, monkeypatch, train):
-    "float64: the same function; float32: outputs within 1e-4, gradients within 1e-3 of the true ones"
+    """float64: the same function. float32: outputs within 1e-4, gradients within 1e-3 of the true (float64) ones.
+
+    A rounding error that carries an activation across the kink of a ReLU changes gradients by a step, whichever way they are
+    computed (up to 1e-3 in the dense way on these maps), so where the dense float32 gradient is off, twice that is allowed."""
     wide = copy.deepcopy(gen).double()
-    (y, dy), (z, dz) = (run(wide, seg, edges, e, monkeypatch, train) for e in (False, True))
+    (y, dy), (z, dz), (_, da), (b, db) = (run(g, seg, edges, e, monkeypatch, train) for g in (wide, gen) for e in (False, True))
     scale = max(o.norm() for o in dy.values())
-    big = [n for n in dy if dy[n].norm() > 1e-9*scale]            # biases in front of a norm have gradient 0
-    assert rel(z, y) < 1e-10 and max(rel(dz[n], dy[n]) for n in big) < 1e-8
-    z, dz = run(gen, seg, edges, True, monkeypatch, train)
-    assert rel(z, y) < 1e-4 and max(rel(dz[n], dy[n]) for n in big) < 1e-3
+    big = [n for n in dy if dy[n].norm() > 1e-5*scale]            # biases in front of a norm have gradient 0
+    worst = lambda grads: max(rel(grads[n], dy[n]) for n in big)
+    assert len(big) > .6*len(dy) and rel(z, y) < 1e-10 and worst(dz) < 1e-8
+    assert rel(b, y) < 1e-4 and worst(db) < max(1e-3, 2*worst(da))
 
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize('size, K, edges, kw', [((64, 96), 7, True, {}), ((64, 32), 12, False, dict(ks=1)),
@@ -251,12 +254,7 @@ def coco_map(i):
 
 @pytest.mark.parametrize('i', range(21))
 def test_generator_is_exact_on_coco_stuff(i, monkeypatch):
-    "Real maps at 256x256 with void and instance edges; float32 against float32, so the whole test takes a minute"
+    "Real maps at 256x256 with void and instance edges"
     seg, edges = coco_map(i)
     torch.manual_seed(0)
-    gen = lively(SPADEGenerator(183, ngf=4, nhidden=8, edges=True))
-    (y, dy), (z, dz) = (run(gen, seg, edges, e, monkeypatch, True) for e in (False, True))
-    scale = max(o.norm() for o in dy.values())
-    assert rel(z, y) < 1e-4
-    for n in dy:
-        if dy[n].norm() > 1e-5*scale: assert rel(dz[n], dy[n]) < 1e-3, n
+    compare(lively(SPADEGenerator(183, ngf=4, nhidden=8, edges=True)), seg, edges, monkeypatch, True)

@@ -74,9 +74,7 @@ def test_modules_are_what_the_lessons_export(tmp_path):
 
 @pytest.mark.parametrize('fn', _modules(), ids=ids)
 def test_module_is_short(fn):
-    lines = fn.read_text(encoding='utf-8').splitlines()
-    assert [i for i,l in enumerate(lines, 1) if len(l) > 120] == [], 'lines over 120 characters'
-    assert len(lines) <= 300
+    assert len(fn.read_text(encoding='utf-8').splitlines()) <= 400, 'about 250 lines is the aim: split the lesson'
 
 @pytest.mark.parametrize('fn', lessons, ids=ids)
 def test_lesson_is_in_shape(fn):

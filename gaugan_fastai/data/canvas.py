@@ -32,18 +32,22 @@ def _rng(*key): return np.random.Generator(np.random.PCG64(key))   # whole numbe
 def _centres(n): return (np.arange(n)+.5)/n                        # pixel centres on [0, 1]
 
 @lru_cache(maxsize=256)
-def _spline_of(at, cells, dtype):
+def _taps(at, cells, dtype):
+    "Cubic B-splines: index `[N]` of the first of four lattice points for each position, and their weights `[4,N,1]`"
     t = np.clip(np.frombuffer(at), 0, 1)*cells
     i = np.minimum(t.astype(int), cells-1)
-    f = (t-i)[:, None]
-    weights = np.zeros((len(t), cells+3))
-    weights[np.arange(len(t))[:, None], i[:, None]+np.arange(4)] = np.concatenate(
-        [(1-f)**3, 3*f**3-6*f**2+4, -3*f**3+3*f**2+3*f+1, f**3], 1)/6
-    return weights.astype(dtype)
+    f = t-i
+    g, ff = 1-f, f*f
+    weights = np.stack([g*g*g, 3*ff*f-6*ff+4, -3*ff*f+3*ff+3*f+1, ff*f])/6
+    return i, weights[..., None].astype(dtype)
 
-def _spline(at, cells, dtype=np.float64):
-    "Weights [N, cells+3] of the lattice points for positions `at` on [0, 1]: cubic B-splines, rows sum to 1"
-    return _spline_of(np.ascontiguousarray(at, float).tobytes(), cells, dtype)
+def _join(lattice, at, cells):
+    "Join lattice numbers `[cells+3, M]` smoothly at positions `at` on [0, 1], `[N]`: an array `[N, M]`"
+    i, w = _taps(np.ascontiguousarray(at, float).tobytes(), cells, lattice.dtype)
+    lattice = np.ascontiguousarray(lattice)
+    out = lattice.take(i, axis=0)*w[0]
+    for k in (1, 2, 3): out += lattice.take(i+k, axis=0)*w[k]
+    return out
 
 # %% ../../nbs/02_data.canvas.ipynb #cfac0b8b
 def fbm(
@@ -61,13 +65,13 @@ def fbm(
         cy, cx = (max(1, round(c*2**o)) for c in cells)
         if o and (cy > .8*len(rows) or cx > .8*len(cols)): break
         lattice = ((rng.random((cy+3, cx+3))*2-1)*(1.6*gain**o)).astype(dtype)
-        out = out + _spline(rows, cy, dtype) @ lattice @ _spline(cols, cx, dtype).T
-    return out
+        out = out + _join(_join(lattice, rows, cy).T, cols, cx)
+    return np.ascontiguousarray(out.T)
 
 # %% ../../nbs/02_data.canvas.ipynb #4a99b160
 def _profile(rng, u, cells, octaves=4, gain=.5):
     "The same along a line: a height for each column"
-    return 1.8*sum(gain**o*(_spline(u, cells*2**o) @ (rng.random(cells*2**o+3)*2-1)) for o in range(octaves))
+    return 1.8*sum(gain**o*_join(rng.random((cells*2**o+3, 1))*2-1, u, cells*2**o)[:, 0] for o in range(octaves))
 
 # %% ../../nbs/02_data.canvas.ipynb #3039317a
 class Canvas:

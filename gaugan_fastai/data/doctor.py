@@ -11,12 +11,15 @@ from collections import Counter
 from hashlib import sha1
 from pathlib import Path
 import numpy as np
+from fastcore.basics import first
 from PIL import Image
 from ..core import InputError, LabelSpace
 from .layouts import _EXTENSIONS, open_photo
 
 # %% ../../nbs/03a_data.doctor.ipynb #85a32bea
 _SMOOTH = .06  # more than this share of in-between boundary pixels does not happen in drawn maps
+_SEAMS = 'label map has seams of in-between ids','it was resized smoothly: use nearest'
+_MANY = 'so many odd ids come from a smooth resize or from JPEG: make the maps anew with nearest'
 
 def thin_share(
     ids:np.ndarray, # Label map `[H,W]`
@@ -47,7 +50,7 @@ def _pictures(folder, report):
     if not files: report.problem(f'{where} holds no picture', f'put PNG or JPEG files into {where}')
     byname = {o.stem:o for o in files}
     twice = [o for o in files if byname[o.stem] != o]
-    if twice: report.problem('another file has the same stem', 'keep one of them: the stem says which photo and map belong together', *twice)
+    if twice: report.problem('another file has the same stem', 'keep one of them: the stem makes the pair', *twice)
     return byname
 
 def pair_up(
@@ -57,8 +60,8 @@ def pair_up(
     "Pair photos and label maps of a split by their stems"
     photos,maps = (_pictures(folder/o, report) for o in ('images','labels'))
     for one,other,miss in ((photos,maps,'label map'), (maps,photos,'photo')):
-        alone = [o for stem,o in one.items() if stem not in other]
-        if alone and other: report.problem(f'has no {miss} of the same name', f'add the {miss}, or take the file away', *alone)
+        alone = [o for stem,o in one.items() if other and stem not in other]
+        if alone: report.problem(f'has no {miss} of the same name', f'add the {miss}, or take the file away', *alone)
     return [(photos[o],maps[o]) for o in photos if o in maps]
 
 # %% ../../nbs/03a_data.doctor.ipynb #dfd3ea21
@@ -85,11 +88,11 @@ def examine_map(
     try: ids = labels.read(fn)
     except InputError as e: what,cure = _diagnosis(e, fn)
     else:
-        if thin_share(ids)>_SMOOTH: report.problem('label map has seams of in-between ids', 'it was resized smoothly: use nearest', fn)
+        if thin_share(ids)>_SMOOTH: report.problem(*_SEAMS, fn)
         return ids
     if 'holds id' in what:
         bad = _unknown_ids(fn, labels)
-        if len(bad)>5 and cure.startswith('name every id'): cure = 'so many odd ids come from a smooth resize or from JPEG: make the maps anew with nearest'
+        if len(bad)>5 and cure.startswith('name every id'): cure = _MANY
         what = f'label map holds ids that are no class: {", ".join(map(str, bad[:5]))}{", ..."*(len(bad)>5)}'
     report.problem(what, cure, fn)
 
@@ -111,7 +114,7 @@ def examine_pair(
 # %% ../../nbs/03a_data.doctor.ipynb #111553fa
 def _judge_classes(report):
     "Note the classes that are missing, rare or void, from the pixels counted"
-    codes,first_split = report.labels.codes,next(iter(report.pixels), None)
+    codes,first_split = report.labels.codes,first(report.pixels)
     if first_split is None: return
     n = np.array([report.pixels[first_split][i] for i in range(len(codes))])
     void = report.labels.void
@@ -120,10 +123,10 @@ def _judge_classes(report):
     names = lambda ids: ', '.join(codes[i] for i in ids)
     gone = [i for i in real if n[i]==0]
     rare = [i for i in real if 0<share[i]<1e-3]
-    if gone: report.note(f'no pixel in {first_split}: {names(gone)}', 'it cannot be learnt: drop the class, or add pictures with it')
-    if rare: report.note(f'under 0.1 % of the pixels: {names(rare)}', 'it will look poor: add pictures with it, or merge it')
-    if void is not None and share[void]>.3: report.note(f'{share[void]:.0%} of the pixels are void', 'label more of them')
-    if share.max()>.7: report.note(f'{share.max():.0%} of the pixels are {codes[share.argmax()]}', 'crop or choose pictures with more in them')
+    if gone: report.note(f'no pixel in {first_split}: {names(gone)}', 'drop the class, or add pictures with it')
+    if rare: report.note(f'under 0.1 % of the pixels: {names(rare)}', 'merge it, or add pictures with it')
+    if void is not None and share[void]>.3: report.note(f'{share[void]:.0%} of the pixels are void', 'label them')
+    if share.max()>.7: report.note(f'{share.max():.0%} of the pixels are {codes[share.argmax()]}', 'crop to the rest')
 
 def _judge_splits(report):
     "Report photos that lie in two splits, and note small or single splits"
@@ -131,10 +134,11 @@ def _judge_splits(report):
     for split,pairs in report.pairs.items():
         for photo,_ in pairs:
             other = seen.setdefault(sha1(photo.read_bytes()).digest(), (split,photo))
-            if other[0] != split: report.problem(f'photo lies in {other[0]} too', 'take it out of one of them, or scores mean nothing', photo)
+            if other[0] == split: continue
+            report.problem(f'photo lies in {other[0]} too', 'take it out of one of them, or scores mean nothing', photo)
     n = sum(len(o) for o in report.pairs.values())
     if 0<n<50: report.note(f'only {n} pairs', 'a GAN learns little from so few: a hundred is a start')
-    if len(report.pairs)==1: report.note(f'{next(iter(report.pairs))} is the only split', 'move a tenth of the pairs to val')
+    if len(report.pairs)==1: report.note(f'{first(report.pairs)} is the only split', 'move a tenth of the pairs to val')
 
 # %% ../../nbs/03a_data.doctor.ipynb #1ddd380f
 def examine(
@@ -144,9 +148,10 @@ def examine(
 ) -> Report:
     "Look at every file of a data set; raise `InputError` if there is nothing to look at"
     path,report = Path(path),Report(path)
-    if not path.is_dir(): raise InputError(f'{path} is not a folder: give the folder that holds train/images and train/labels')
-    splits = sorted({o.parent for kind in ('images','labels') for o in path.glob(f'*/{kind}')}, key=lambda o: (o.name != 'train', o.name))
-    if not splits: raise InputError(f'{path} holds no split: make {path.name}/train/images and {path.name}/train/labels')
+    if not path.is_dir(): raise InputError(f'{path} is not a folder: give the one with train/images and train/labels')
+    splits = {o.parent for kind in ('images','labels') for o in path.glob(f'*/{kind}')}
+    splits = sorted(splits, key=lambda o: (o.name != 'train', o.name))
+    if not splits: raise InputError(f'{path} holds no split: make train/images and train/labels in it')
     try: report.labels = LabelSpace.from_file(path/'codes.txt', void=void, decode=decode)
     except InputError as e:
         report.problem(*_diagnosis(e, path/'codes.txt'), path/'codes.txt')
@@ -174,7 +179,8 @@ def _histogram(report):
     for i,name in enumerate(report.labels.codes):
         if total[i]==0 and report.labels.n_classes>40: continue
         share = total[i]/n
-        yield f'  {i:>3}  {name:{width}}  {share:6.2%}  {report.maps[i]:>5}  {"#"*round(30*share**.5)}{" void"*(i==report.labels.void)}'
+        bar = '#'*round(30*share**.5) + ' void'*(i==report.labels.void)
+        yield f'  {i:>3}  {name:{width}}  {share:6.2%}  {report.maps[i]:>5}  {bar}'
     yield f'  in {n_maps} maps that could be read'
 
 def _findings(head, found, root):
@@ -191,7 +197,9 @@ def tell(
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
     sizes = ', '.join(f'{w}x{h} ({n})' for (w,h),n in report.sizes.most_common(3))
     print(f'{report.path.name}: pairs: {splits}; sizes (width x height): {sizes}{", ..."*(len(report.sizes)>3)}')
-    print(*_histogram(report), *_findings('PROBLEM', report.problems, report.path), *_findings('note   ', report.notes, report.path), sep='\n')
+    print(*_histogram(report), sep='\n')
+    for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):
+        for o in _findings(head, found, report.path): print(o)
     n,m = len(report.problems),len(report.notes)
     print(f'{n} problem{"s"*(n != 1)}, {m} note{"s"*(m != 1)}')
     return int(bool(report.problems))

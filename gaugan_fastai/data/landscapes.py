@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from ..core import InputError
 from .canvas import *
-from .canvas import _centres, _check_seed, _check_size, _codes, _palette, _rng, _spline
+from .canvas import _centres, _check_seed, _check_size, _codes, _join, _palette, _rng
 from .daylight import _check_style, draw_style
 
 _all_ = ['draw_layout', 'draw_style', 'landscape_labels']
@@ -24,18 +24,21 @@ _all_ = ['draw_layout', 'draw_style', 'landscape_labels']
 _F = np.float32
 def _mix(a, b, t): return a + (b-a)*t
 def _clip(x, low=0., high=1.): return np.minimum(np.maximum(x, _F(low)), _F(high))
+
+@lru_cache(maxsize=32)
 def _is(*ids): return np.isin(np.arange(len(_codes)), ids)
+
 def _rgb(*c): return np.array(c, _F)[:, None, None]
 
-@lru_cache(maxsize=64)
-def _lattice(h, w, cells):
-    a, b = _spline(_centres(h), cells), _spline(_centres(w), max(1, round(cells*w/h)))
-    return tuple(m.astype(_F) for m in (a, (a/a.sum(0)).T, b/b.sum(0), b.T))
-
 def _soft(mask, cells):
-    "Blur masks `[...,H,W]`: average them onto a coarse lattice, and spread it over the pixels again"
-    up, down, left, right = _lattice(*mask.shape[-2:], cells)
-    return up @ (down @ mask.astype(_F) @ left) @ right
+    "Blur `[H,W]`: average blocks of pixels into a lattice, `cells` of them to the height, and join it smoothly again"
+    x, counts = mask.astype(_F), [min(n, max(1, round(cells*n/mask.shape[0]))) for n in mask.shape]
+    for n, c in zip(mask.shape, counts):
+        first, size = np.arange(c)*n//c, np.diff(np.arange(c+1)*n//c)[:, None]
+        x = sum(x.take((first+k).clip(0, n-1), axis=0)*((k < size)/size).astype(_F) for k in range(size.max())).T
+    for n, c in zip(mask.shape, counts):
+        x = _join(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (_centres(n)*c+.5)/(c+1), c+1).T
+    return np.ascontiguousarray(x)
 
 # %% ../../nbs/02_data.landscapes.ipynb #3acfc0ab
 def _runs(ids, axis):
@@ -119,10 +122,10 @@ def _ground_noise(v):
     rng, level, out = _rng(v.seed, 30), -np.log2(v.near+_F(.03)), 0
     for o in range(6):
         n, across = 3*2**o, max(1, round(3*2**o*v.aspect))
-        if n > .8*v.h: break
+        if n > .5*v.h: break
         weight = np.exp(_F(-.3)*(level-_F(o-1.2))**2)
         lattice = (rng.random((2*n+3, across+3))*2.6-1.3).astype(_F)
-        out = out + (weight*_spline(v.ground_rows, 2*n, _F)) @ lattice @ _spline(v.cols, across, _F).T
+        out = out + weight*_join(_join(lattice, v.ground_rows, 2*n).T, v.cols, across).T
     return out
 
 # %% ../../nbs/02_data.landscapes.ipynb #27ce1aac
@@ -138,12 +141,12 @@ _materials = np.array([_materials.get(name, (0,)*6) for name in _codes], _F).T
 def _relief(v, big, leaf, ground):
     "Height of every surface: its material's mixture of noises, ridges on stone, roundness, furrows in a field"
     large, leafy, flat, roundness = (m[v.seg] for m in _materials[:4])
-    big = np.where(_is(MOUNTAIN, ROCK)[v.seg], .5-abs(big), big)
+    big = _mix(big, _F(.5)-abs(big), _is(MOUNTAIN, ROCK)[v.seg])
     height = large*big*_F(.12) + leafy*leaf*_F(.035) + flat*ground*(_F(.05)*(v.near+_F(.15)))
     rounds = np.nonzero(v.has & (_materials[3] > 0))[0]
     if len(rounds):
-        masks = (v.seg == rounds[:, None, None]).astype(_F)
-        height += roundness*(masks*_soft(masks, 20)).sum(0)*_F(.12)
+        body = sum((v.seg == code)*_soft(v.seg == code, 20) for code in rounds)
+        height += roundness*body*_F(.12)
     if v.has[FIELD]:
         slant = (v.x-_F(v.aspect/2))/np.maximum(v.y-_F(v.horizon-.06), _F(.02))
         height += (v.seg == FIELD)*np.sin(26*slant)*(_clip(2.2*v.near)*(v.near+_F(.3))*_F(.012))
@@ -155,13 +158,16 @@ def _shadows(v, lit):
     step, shade = max(1, v.h//40), np.pad(_soft(_stands[v.seg], 24), 4*max(1, v.h//40), 'edge')
     down, across = 3*step, 4*step-round(3*v.side)*step
     shade = shade[down:down+v.h, across:across+v.w]
-    return np.where(v.flat | (v.seg == SNOW), lit*(1-_F(.85)*_clip(1.5*shade)), lit)
+    return lit*(1-_F(.85)*_clip(1.5*shade)*(v.flat | (v.seg == SNOW)))
+
+def _around(x):
+    "Sum of the four neighbours of each pixel that is not at the rim of the picture"
+    return x[..., 2:, 1:-1]+x[..., :-2, 1:-1]+x[..., 1:-1, 2:]+x[..., 1:-1, :-2]
 
 def _heal(v, slope):
     "Where two things meet there is no cliff: the slope there is taken from the pixels beside"
-    y, x = np.nonzero(v.border)
-    slope[y, x] = 0
-    slope[y, x] = _F(.5)*(slope[y-1, x]+slope[y+1, x]+slope[y, x-1]+slope[y, x+1])
+    slope = slope*~v.border
+    slope[1:-1, 1:-1] += _F(.5)*v.border[1:-1, 1:-1]*_around(slope)
     return slope
 
 # %% ../../nbs/02_data.landscapes.ipynb #46383bd0
@@ -170,15 +176,15 @@ def _built(v):
     out = np.ones(v.seg.shape, _F)
     if v.has[WALL] or v.has[ROOF]:
         foot, eaves = (v.base-v.i)*_F(math.pi/v.h), _clip(1-(v.i-v.top)*_F(45/v.h))
-        out = np.where(v.seg == WALL, (1+_F(.06)*np.sin(80*foot))*(1-_F(.38)*eaves), out)
-        out = np.where(v.seg == ROOF, 1+_F(.12)*np.sin(128*foot)+_F(.08)*np.sin(_F(96*math.pi)*v.x), out)
+        out = _mix(out, (1+_F(.06)*np.sin(80*foot))*(1-_F(.38)*eaves), v.seg == WALL)
+        out = _mix(out, 1+_F(.12)*np.sin(128*foot)+_F(.08)*np.sin(_F(96*math.pi)*v.x), v.seg == ROOF)
     if v.has[ROAD]:
         width = (v.right-v.left+1).astype(_F)
         across, wide = (np.arange(v.w, dtype=_F)-v.left+_F(.5))/width-_F(.5), width/_F(v.h)
         tracks = 1+_F(.14)*np.cos(across*_F(4*math.pi))*_clip(12*wide-_F(.5))
         grey = float(np.clip(1.2-9*np.ptp(v.s.road), 0, 1))
         dashes = _clip(3*np.cos(15*np.log(v.near+_F(.03))))*_clip(10*wide-_F(.6))*_F(1.3*grey)
-        out = np.where(v.seg == ROAD, tracks + dashes*_clip(_F(1.6)-90*abs(across)*wide/(6*wide+_F(.2))), out)
+        out = _mix(out, tracks + dashes*_clip(_F(1.6)-90*abs(across)*wide/(6*wide+_F(.2))), v.seg == ROAD)
     return out
 
 # %% ../../nbs/02_data.landscapes.ipynb #29983536
@@ -203,11 +209,11 @@ def _land(v, big, leaf):
     slope = _heal(v, v.slope(_relief(v, big, leaf, ground)))
     lit = _clip(_F(.5) + _F(.56*v.s.contrast)*slope/np.sqrt(1+slope*slope), 0, 1.2)
     if (v.has & _stands).any(): lit = _shadows(v, lit)
-    spots = _materials[4][v.seg]*np.where(v.flat, ground, _F(.6)*big+_F(.5)*leaf)
+    spots = _materials[4][v.seg]*_mix(_F(.6)*big+_F(.5)*leaf, ground, v.flat)
     land = _colors(v, leaf)*(v.s.light*lit+v.s.ambient)
     land *= (_rgb(1.15, 1, .8)*spots+1)*_built(v)
     if v.night > 0: land = _mix(land, land.mean(0)*_rgb(.9, 1, 1.2), _F(.5*v.night))        # at night we see little colour
-    mist = np.exp((v.base-v.i+1)*_F(-20/v.h))*_F(.6*v.s.mist)*_is(MOUNTAIN, HILL, FOREST)[v.seg]
+    mist = np.exp((v.base-v.i+1)*_F(-14/v.h))*_F(.8*v.s.mist)*_is(MOUNTAIN, HILL, FOREST)[v.seg]
     haze = _clip(_F(.85*v.s.haze)*_materials[5][v.seg]/(1+9*v.depth)+mist, 0, .92)
     return _mix(land, v.air, haze)
 
@@ -222,51 +228,52 @@ def _clouds(v, img):
 
 def _discs(v, img, big, leaf):
     "Sun and moon"
-    img = np.where(v.seg == SUN, v.s.sun*_F(1.35), img)
-    return np.where(v.seg == MOON, v.s.moon*(_F(.92)+_F(.12)*leaf+_F(.1)*big), img)
+    img = _mix(img, v.s.sun*_F(1.35), v.seg == SUN)
+    return _mix(img, v.s.moon*(_F(.92)+_F(.12)*leaf+_F(.1)*big), v.seg == MOON)
 
 def _windows(v, img):
     "Glass by day; in the evening lamps, and their glow on what is near"
     mask, f = v.seg == WINDOW, ((v.i-v.top)/(v.bottom-v.top+1)).astype(_F)
     on = _F(v.s.lamps*min(v.night+min(max((v.s.hour-18.6)/2, 0), .8), 1))
     glass, lamp = v.s.window*(v.s.ambient+v.s.light*_F(.4)) + v.air*(_F(.28)*(1-f)), _rgb(1.25, .86, .42)
-    img = np.where(mask, _mix(glass, lamp*(_F(.8)+_F(.3)*f), on), img)
+    img = _mix(img, _mix(glass, lamp*(_F(.8)+_F(.3)*f), on), mask)
     return img + lamp*(_soft(mask, 20)*(on*_F(.45))) if on > 0 else img
 
 # %% ../../nbs/02_data.landscapes.ipynb #80966ee5
-def _mirror(v, img, mask, wave):
-    "What stands behind the water, upside down and shaken by the waves: `[3,N]` for the N pixels of the water"
+def _mirror(v, img, wave, rows):
+    "What stands behind the water, upside down and shaken by the waves: `[3,R,W]` for the R rows that have water"
     low = v.flat | (v.seg == TREE) | (v.seg == FIR) | ((v.seg == SNOW) & (v.near > 0))
-    line = np.maximum.accumulate(np.where(low, 0, v.i+1), 0)            # foot of what stands; flat ground does not show
-    gap = v.i-line+1
-    row = np.clip((line-gap+wave*(_F(.3)+_F(.1)*gap)*_F(1.4*v.s.wind))[mask], 0, v.h-1.001)
-    i, x = row.astype(int), np.nonzero(mask)[1]
-    return _mix(img[:, i, x], img[:, i+1, x], (row-i).astype(_F))
+    line = np.maximum.accumulate(np.where(low, 0, v.i+1), 0)[rows]      # foot of what stands; flat ground does not show
+    gap = (v.i[rows]-line+1).astype(_F)
+    source = (line-gap+wave*(_F(.3)+_F(.1)*gap)*_F(1.4*v.s.wind)).clip(0, v.h-1.001)
+    i = source.astype(np.int32)
+    at, pixels = i*v.w+np.arange(v.w, dtype=np.int32), img.reshape(3, -1)
+    return _mix(pixels.take(at, axis=1), pixels.take(at+v.w, axis=1), (source-i).astype(_F))
 
 def _water(v, img):
     "Its own colour and its mirror picture, haze, the glitter of the sun, foam where it meets sand or rock"
-    s, mask, wave = v.s, v.seg == WATER, v.noise(4, (22, 4), 3, .7, v.ground_rows)
-    at = lambda x: np.broadcast_to(x, (*x.shape[:-2], v.h, v.w))[..., mask].astype(_F)
-    ripple, near, away = at(wave)*_F(s.wind), at(v.near), at((v.i-v.top+1)/_F(v.h))
-    body = (s.water*(s.ambient*_F(.8)+s.light*_F(.75)))[:, 0]*(1+_F(.35)*ripple)
+    s, mask = v.s, v.seg == WATER
+    rows = slice(int(mask.any(1).argmax()), v.h-int(mask.any(1)[::-1].argmax()))
+    near, wave = v.near[rows], v.noise(4, (22, 4), 3, .7, v.ground_rows[rows])
+    ripple, away = wave*_F(s.wind), (v.i-v.top+1)[rows]*_F(1/v.h)
+    body = s.water*(s.ambient*_F(.8)+s.light*_F(.75))*(1+_F(.35)*ripple)
     shine = _clip(_F(.82-.25*s.wind)-_F(.45)*_clip(1.6*away)+_F(.12)*ripple)
-    out = _mix(body, _F(.94)*_mirror(v, img, mask, wave), shine)
-    out = _mix(out, at(v.air), _F(.35*s.haze)/(1+14*near))
-    glitter = np.exp(-((at(v.x)-_F(v.sun[0]))/(_F(.05)+_F(.16)*near))**2)*_clip(1.6*at(wave)-_F(.15))
-    out += s.glow[:, 0]*(_F(.75)*glitter)
+    out = _mix(body, _F(.94)*_mirror(v, img, wave, rows), shine)
+    out = _mix(out, v.air, _F(.35*s.haze)/(1+14*near))
+    glitter = np.exp(-((v.x-_F(v.sun[0]))/(_F(.05)+_F(.16)*near))**2)*_clip(1.6*wave-_F(.15))
+    out += s.glow*(_F(.75)*glitter)
     if v.has[SAND] or v.has[ROCK]:
-        shore = at(_soft(_is(SAND, ROCK)[v.seg], 40))
-        foam = _clip(3*(shore-_F(.16)+_F(.12)*at(wave)))*(_F(.15)+_F(1.5)*near)*_F(.9*s.wind)
-        out = _mix(out, (s.ambient+s.light*_F(.75))[:, 0], _clip(foam, 0, .85))
-    img[:, mask] = out
+        shore = _soft(_is(SAND, ROCK)[v.seg], 40)[rows]
+        foam = _clip(3*(shore-_F(.16)+_F(.12)*wave))*(_F(.15)+_F(1.5)*near)*_F(.9*s.wind)
+        out = _mix(out, s.ambient+s.light*_F(.75), _clip(foam, 0, .85))
+    img[:, rows] = _mix(img[:, rows], out, mask[rows])
     return img
 
 # %% ../../nbs/02_data.landscapes.ipynb #51e1db41
 def _develop(v, img):
     "Glow over all, soften the stairs of the label map, roll off the highlights, round to bytes `[H,W,3]`"
     img = img + v.s.glow*(_F(.1)*v.glow)
-    y, x = np.nonzero(v.border)
-    img[:, y, x] = _F(.4)*img[:, y, x] + _F(.15)*(img[:, y-1, x]+img[:, y+1, x]+img[:, y, x-1]+img[:, y, x+1])
+    img[:, 1:-1, 1:-1] += (_around(img)-4*img[:, 1:-1, 1:-1])*(v.border[1:-1, 1:-1]*_F(.15))
     over = _clip(img-_F(.6), 0, .8)
     img = _clip(np.minimum(img, _F(1.4), out=img)-_F(.625)*over*over)
     return np.ascontiguousarray((img*_F(255)+_F(.5)).astype(np.uint8).transpose(1, 2, 0))
@@ -278,22 +285,25 @@ def _check_map(segmap):
     _check_size(seg.shape)
     return seg.astype(np.uint8)
 
+def _paint(v):
+    "One step after the other, from far to near"
+    big, leaf, sky = v.noise(1, (4, 4), 6, .55), v.noise(2, (28, 28), 3, .7), _sky(v)
+    v.air, n = sky[:, int(v.horizon*v.h)][:, None], sky.shape[1]    # [3,1,W]: the colour of what is very far
+    img = _land(v, big, leaf)
+    img[:, :n] = _mix(img[:, :n], sky, _air[v.seg[:n]])
+    if v.has[CLOUD]: img = _clouds(v, img)
+    if v.has[SUN] or v.has[MOON]: img = _discs(v, img, big, leaf)
+    if v.has[WINDOW]: img = _windows(v, img)
+    if v.has[WATER]: img = _water(v, img)
+    return _develop(v, img)
+
 def render(
     segmap, # Ids of `landscape_labels`, `[H,W]`: any map, also one painted by hand
     style:dict, # Factors as `draw_style` gives them
     seed:int=0, # Seed of the textures
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint the photo of a label map, reading horizon, distance and light off the map; raise `InputError` for bad input"
-    v = _View(_check_map(segmap), _check_style(style), _check_seed(seed))
-    big, leaf, sky = v.noise(1, (4, 4), 6, .55), v.noise(2, (28, 28), 3, .7), _sky(v)
-    v.air, n = sky[:, int(v.horizon*v.h)][:, None], sky.shape[1]    # [3,1,W]: the colour of what is very far
-    img = _land(v, big, leaf)
-    np.copyto(img[:, :n], sky, where=_air[v.seg[:n]])
-    if v.has[CLOUD]: img = _clouds(v, img)
-    if v.has[SUN] or v.has[MOON]: img = _discs(v, img, big, leaf)
-    if v.has[WINDOW]: img = _windows(v, img)
-    if v.has[WATER]: img = _water(v, img)
-    return _develop(v, img)
+    return _paint(_View(_check_map(segmap), _check_style(style), _check_seed(seed)))
 
 # %% ../../nbs/02_data.landscapes.ipynb #622e26fd
 Scene = namedtuple('Scene', 'segmap photo style')
@@ -305,7 +315,7 @@ def draw_landscape(
 ) -> Scene: # Label map, photo and style
     "Draw a scene: `draw_layout`, `draw_style` and `render` with one seed; raise `InputError` for a bad seed or size"
     segmap, style = draw_layout(seed, size), draw_style(seed)
-    return Scene(segmap, render(segmap, style, seed), style)
+    return Scene(segmap, _paint(_View(segmap, style, int(seed))), style)
 
 # %% ../../nbs/02_data.landscapes.ipynb #a9e99489
 def write_landscapes(

@@ -34,7 +34,7 @@ def _pictures(folder, what, suffix=''):
         stem = fn.stem.removesuffix(suffix)
         if stem in found: raise InputError(f'{found[stem]} and {fn.name} have the same stem: keep one of them')
         found[stem] = fn
-    if not found: raise InputError(f'{what} folder {folder} holds no pictures ({" ".join(_EXTENSIONS[:4])} ...)')
+    if not found: raise InputError(f'{what} folder {folder} holds no pictures (.png .jpg .bmp ...): put them there')
     return found
 
 # %% ../../nbs/02_data.layouts.ipynb #866b2681
@@ -142,7 +142,7 @@ def camvid_pairs(
     except Exception as e: raise InputError(f'CamVid cannot be downloaded from {URLs.CAMVID} ({type(e).__name__}): '
         'unpack it where there is a network, and pass its folder as path=') from None
     pairs,valid_txt = find_pairs(path/'images', path/'labels', suffix='_P'),path/'valid.txt'
-    if not valid_txt.is_file(): raise InputError(f'{valid_txt} is missing: it lists the photos to validate on')
+    if not valid_txt.is_file(): raise InputError(f'{valid_txt} is missing: write validation photos, one name a line')
     held_out = set(valid_txt.read_text().split())
     train,valid = (pairs.filter(lambda o: (o.photo.name in held_out) is part) for part in (False,True))
     return train,valid,LabelSpace.from_file(path/'codes.txt')

@@ -8,8 +8,7 @@ __all__ = ['ReadSegmap', 'SegmapBlock', 'PhotoBlock', 'EdgesBlock', 'show_batch'
            'PairedFlip', 'PhotoJitter', 'SignedPhoto', '_EXTENSIONS']
 
 # %% ../../nbs/03_data.paired.ipynb #202d832c
-import math, random
-from concurrent.futures import ThreadPoolExecutor
+import concurrent.futures as futures, math, random
 from fastai.vision.all import *
 from ..core import *
 from .landscapes import draw_landscape, landscape_labels
@@ -96,7 +95,7 @@ class Kept(Transform):
         n_threads=2, # Pillow works outside Python's lock, so threads help
     ):
         "Do the work for `items` now; errors come now as well"
-        with ThreadPoolExecutor(n_threads) as pool: self.kept.update(zip(items, pool.map(self.tfms, items)))
+        with futures.ThreadPoolExecutor(n_threads) as pool: self.kept.update(zip(items, pool.map(self.tfms, items)))
 
     def encodes(self, o): return self.kept[o] if isinstance(o, Path) and o in self.kept else self.tfms(o)
     def __getstate__(self): return {**self.__dict__, 'kept':{}}
@@ -131,11 +130,11 @@ class PairedDataLoaders(DataLoaders):
 def _check_options(train, valid, bs, flip, color):
     "Raise `InputError` for options that cannot work"
     n = len(train)
-    if not n or not len(valid): raise InputError(f'{n} pairs to train and {len(valid)} to validate on: give some of both')
+    if not n or not len(valid): raise InputError(f'{n} pairs to train and {len(valid)} to validate on: both need some')
     if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
     if bs>n: raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full: lower bs')
     for o,name in ((flip,'flip'), (color,'color')):
-        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1')
+        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1: give a share, e.g. 0.5')
 
 def _kept_blocks(labels, edges, resize):
     "The blocks of a pair by name; each opens and scales through a `Kept`"
@@ -164,8 +163,9 @@ def from_pairs(cls:PairedDataLoaders,
     _check_options(train, valid, bs, flip, color)
     resize = PairedResize(size, load)
     blocks = _kept_blocks(labels, edges, resize)
-    with ThreadPoolExecutor(2) as pool: sizes = [scaled_size(o, resize.size, load) for o in pool.map(check_pair, pairs)]
-    if ifnone(cache, sum(h*w*6 for h,w in sizes)<1e9):
+    with futures.ThreadPoolExecutor(2) as pool: sizes = list(pool.map(check_pair, pairs))
+    n_bytes = sum(6*math.prod(scaled_size(o, resize.size, load)) for o in sizes)
+    if ifnone(cache, n_bytes<1e9):
         for k,o in blocks.items(): o.type_tfms[0].fill(pairs.attrgot(k).filter(risinstance(Path)))
     item_tfms = [PairedCrop(resize.size), PairedFlip(flip), *[PhotoJitter(color)]*(color>0)]
     block = DataBlock(list(blocks.values()), getters=[AttrGetter(o) for o in blocks], n_inp=len(blocks)-1,

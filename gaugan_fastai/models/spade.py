@@ -25,17 +25,18 @@ from ..spade import SPADEResBlk, label_maps
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
 def _picture_size(size, aspect, factor):
-    "(H, W) of a generator that starts from z: `size`, or `size` as the width and the height that `aspect` gives, in steps of `factor`"
-    if size is None: raise InputError('a generator with z_dim needs the size of its pictures: size=256, or size=(256, 512)')
+    "(H, W) of a generator that starts from z: `size`, or the width `size` and the height that `aspect` gives it"
+    if size is None: raise InputError('a generator with z_dim needs the size of its pictures: size=256, for example')
     h, w = (round(size/factor/aspect)*factor, size) if isinstance(size, int) else size
     if min(h, w) >= factor and h % factor == w % factor == 0: return h, w
-    raise InputError(f'size {size} with aspect {aspect} makes pictures of {h}x{w}, but both sides must be multiples of {factor}')
+    raise InputError(f'size {size} with aspect {aspect} makes pictures of {h}x{w}, but both sides must be '
+        f'multiples of {factor}')
 
 # %% ../../nbs/11_models.spade.ipynb #46402c04
 class SPADEGenerator(nn.Module):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
-    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: drawn from the normal distribution). H and W are
+    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
     multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. Anything else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3.1 and appendix A."""
     doublings = dict(normal=5, more=6, most=7)
@@ -54,7 +55,8 @@ class SPADEGenerator(nn.Module):
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
     ):
         super().__init__()
-        if upsampling not in self.doublings: raise InputError(f'upsampling is {upsampling!r}, but it is one of {", ".join(self.doublings)}')
+        known = ', '.join(self.doublings)
+        if upsampling not in self.doublings: raise InputError(f'upsampling is {upsampling!r}, but it is one of {known}')
         store_attr(cast=False)
         self.factor = 2**self.doublings[upsampling]
         if z_dim: self.size = _picture_size(size, aspect, self.factor)
@@ -65,9 +67,10 @@ class SPADEGenerator(nn.Module):
     def _build(self):
         "Make the layers in the order of the published checkpoints"
         nf, n_in, most = 16*self.ngf, self.n_classes + bool(self.edges), self.upsampling == 'most'
-        self.fc = nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2) if self.z_dim else nn.Conv2d(n_in, nf, 3, padding=1)
-        block = partial(SPADEResBlk, n_classes=self.n_classes, spectral_norm=self.spectral, nhidden=self.nhidden, ks=self.ks,
-            norm=self.norm, edges=self.edges)
+        if self.z_dim: self.fc = nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2)
+        else: self.fc = nn.Conv2d(n_in, nf, 3, padding=1)
+        block = partial(SPADEResBlk, n_classes=self.n_classes, spectral_norm=self.spectral, nhidden=self.nhidden,
+            ks=self.ks, norm=self.norm, edges=self.edges)
         self.head_0, self.G_middle_0, self.G_middle_1 = (block(nf, nf) for _ in range(3))
         for i in range(4 + most): setattr(self, f'up_{i}', block(nf >> i, nf >> i+1))
         self.conv_img = nn.Conv2d(nf >> 4+most, 3, 3, padding=1)
@@ -81,10 +84,12 @@ class SPADEGenerator(nn.Module):
         "Raise `InputError` for label maps of a size that this generator cannot paint"
         (h, w), f = maps.size, self.factor
         if self.z_dim and (h, w) != self.size:
-            raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints {self.size[0]}x{self.size[1]} only: resize the map')
+            raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints '
+                f'{self.size[0]}x{self.size[1]} only: resize the map')
         if h % f or w % f:
             near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
-            raise InputError(f'segmap is {h}x{w}, but upsampling={self.upsampling!r} paints multiples of {f}: resize or crop it, to {near} for example')
+            raise InputError(f'segmap is {h}x{w}, but upsampling={self.upsampling!r} paints multiples of {f}: '
+                f'resize or crop it, to {near} for example')
         if h*w == f*f and (self.norm == 'instance' or self.training and len(maps) == 1):
             raise InputError(f'a map of {h}x{w} starts from a single pixel, which {self.norm} norm cannot normalise: '
                 'take larger maps' + (', or a batch of 2 or more' if self.norm == 'batch' else ''))
@@ -95,7 +100,8 @@ class SPADEGenerator(nn.Module):
     ): # `[B,16*ngf,H/32,W/32]`, or /64, /128
         "Make the first activations, from the smallest label map or from z"
         h, w = (o//self.factor for o in maps.size)
-        if not self.z_dim and z is not None: raise InputError('z came with the segmap, but this generator was built without z_dim')
+        if not self.z_dim and z is not None:
+            raise InputError('z came with the segmap, but this generator was built without z_dim: leave it out')
         if not self.z_dim: return self.fc(maps.at((h, w), self.fc.weight.dtype))
         if z is None: z = torch.randn(len(maps), self.z_dim, device=maps.segmap.device)
         if z.shape != (len(maps), self.z_dim):

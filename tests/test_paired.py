@@ -1,0 +1,109 @@
+"""What a cell of the lesson cannot show: many classes, workers, export through fastai, other people's tuples, odd files."""
+import numpy as np, pickle, pytest, torch
+from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MSELossFlat, TensorImage, TransformBlock, get_grid,
+    load_learner, nn, plt, set_seed)
+from PIL import Image
+from gaugan_fastai.core import InputError, LabelSpace, PILSegmap, TensorEdges, TensorSegmap, instance_edges, onehot
+from gaugan_fastai.data.paired import EdgesBlock, PairedDataLoaders, PhotoBlock, SegmapBlock
+from gaugan_fastai.data.layouts import check_pair, open_photo, Pair
+from gaugan_fastai.data.transforms import PairedCrop, PairedFlip, PairedResize
+
+def pairs(n=4, k=3, hw=(40,56), seed=0):
+    "`n` pairs whose photo says in every pixel which id its map holds (red = id // 256, green = id % 256)"
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        seg = rng.integers(0, k, hw)
+        yield seg, np.stack([seg//256, seg%256, seg*0], -1).astype(np.uint8)
+
+def told_by(photo): return (((photo+1)*127.5).round().long()*torch.tensor([256,1,0]).view(1,3,1,1)).sum(1)
+
+@pytest.mark.parametrize('k', [3,300])
+def test_map_and_photo_stay_together(k):
+    set_seed(0)
+    labels = LabelSpace([f'c{i}' for i in range(k)])
+    dls = PairedDataLoaders.from_pairs(list(pairs(8, k)), list(pairs(2, k)), labels, size=40, bs=4)
+    for dl in dls:
+        for seg,photo in dl: assert seg.dtype == torch.int64 and torch.equal(told_by(photo).as_subclass(torch.Tensor), seg.as_subclass(torch.Tensor))
+
+def test_two_workers_give_labels_and_different_windows():
+    labels = LabelSpace('abc')
+    same = list(pairs(1, 3, (64,64)))*8
+    dls = PairedDataLoaders.from_pairs(same, same[:2], labels, size=(64,32), bs=4, num_workers=2, load=(64,64))
+    batches = list(dls.train)
+    assert all(b[0].labels == labels and type(b[0]) is TensorSegmap for b in batches)
+    assert len({o.numpy().tobytes() for b in batches for o in b[0].as_subclass(torch.Tensor)}) > 4
+
+def test_a_model_is_exported_with_its_labels(tmp_path):
+    labels = LabelSpace(['void','sky','road'])
+    dls = PairedDataLoaders.from_pairs(list(pairs()), list(pairs()), labels, size=32, bs=2, path=tmp_path)
+    learn = Learner(dls, nn.Conv2d(3, 3, 1), loss_func=MSELossFlat())
+    learn.export('m.pkl')
+    again = load_learner(tmp_path/'m.pkl')
+    assert again.dls.labels == labels and again.dls.codes[-1] == 'void' and again.dls.size == (32,32)
+    segs = [o[0] for o in pairs()]
+    assert torch.equal(again.dls.test_dl(segs, bs=4).one_batch()[0], torch.cat([b[0] for b in dls.valid]))
+
+def test_edges_are_made_after_the_geometry(tmp_path):
+    seg = np.zeros((64,64), np.uint8)
+    seg[:, 31:] = 1
+    items = [Pair(seg, np.zeros((64,64,3), np.uint8), seg)]*2
+    dls = PairedDataLoaders.from_pairs(items, items, LabelSpace('ab'), size=16, bs=2, edges=True)
+    for dl in dls:
+        seg,edges,_ = dl.one_batch()
+        assert type(edges) is TensorEdges and torch.equal(edges.as_subclass(torch.Tensor), instance_edges(seg)) and edges.sum() == 2*16*2
+    assert dls.test_dl([seg[0].numpy()]).n_inp == 2
+
+def test_other_peoples_tuples_are_left_to_fastai():
+    items = [(torch.rand(3,8,8),torch.rand(3,8,8)) for _ in range(4)]
+    def image(i): return TransformBlock([ItemGetter(i), lambda o: TensorImage(o)])
+    block = DataBlock([image(0), image(1), image(0)], n_inp=2, splitter=IndexSplitter([3]))
+    dl = block.dataloaders(items, bs=2).train
+    b = dl.one_batch()
+    ctxs = get_grid(2)
+    dl.show_batch(b, ctxs=ctxs)
+    dl.show_results(b, b[2], ctxs=ctxs)
+    plt.close('all')
+
+def test_labels_are_found_in_a_plain_datablock():
+    labels = LabelSpace('abc')
+    block = DataBlock([SegmapBlock(labels), PhotoBlock()], getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter([0]),
+        item_tfms=[PairedResize(32), PairedCrop(32), PairedFlip()])
+    dls = block.dataloaders(list(pairs()), bs=2)
+    assert dls.labels == labels and dls.one_batch()[0].labels == labels
+
+def test_a_broken_photo_is_found_before_training_only_if_kept(tmp_path):
+    labels = LabelSpace('abc')
+    items = []
+    for i,(seg,photo) in enumerate(pairs(4)):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, photo.shape, dtype=np.uint8)).save(tmp_path/f'{i}.jpg')
+        Image.fromarray(seg.astype(np.uint8)).save(tmp_path/f'{i}.png')
+        items.append(Pair(tmp_path/f'{i}.png', tmp_path/f'{i}.jpg'))
+    (tmp_path/'2.jpg').write_bytes((tmp_path/'2.jpg').read_bytes()[:-300])
+    make = lambda **kw: PairedDataLoaders.from_pairs(items, items[:1], labels, size=32, bs=2, **kw)
+    with pytest.raises(InputError, match='2.jpg cannot be decoded'): make()
+    dls = make(cache=False)
+    with pytest.raises(InputError, match='2.jpg cannot be decoded'): list(dls.train)
+
+def test_a_file_that_changes_is_read_again_for_prediction(tmp_path):
+    labels,fn = LabelSpace('abc'),tmp_path/'a.png'
+    dls = PairedDataLoaders.from_pairs(list(pairs()), list(pairs()), labels, size=32, bs=2)
+    for k in (0,1):
+        Image.fromarray(np.full((32,32), k, np.uint8)).save(fn)
+        assert dls.test_dl([str(fn)]).one_batch()[0].unique().tolist() == [k]
+
+def test_pictures_of_every_mode():
+    im = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8,12,3), dtype=np.uint8))
+    for mode in ('L','LA','P','RGBA','CMYK','1','YCbCr','HSV'): assert open_photo(im.convert(mode)).mode == 'RGB'
+    for mode in ('I','F','I;16'):
+        with pytest.raises(InputError, match='more than 8 bits'): open_photo(im.convert('L').convert(mode))
+    assert check_pair(Pair(im.convert('L'), im)) == (8,12)
+
+def test_one_bit_maps_and_big_ids():
+    assert LabelSpace('ab').read(Image.fromarray(np.eye(8, dtype=bool))).sum() == 8
+    many = LabelSpace([str(i) for i in range(1000)], void=65535)
+    ids = np.array([[0,999,65535]], np.uint16)
+    assert many.read(Image.fromarray(ids)).tolist() == [[0,999,1000]]
+    assert np.array(PILSegmap.create(np.array([[0,999,1000]]), many)).tolist() == [[0,999,1000]]
+
+def test_onehot_refuses_what_does_not_fit():
+    with pytest.raises(RuntimeError): onehot(torch.tensor([[3]]), 3)
