@@ -33,17 +33,17 @@ def read_state(
     except pickle.UnpicklingError as e:
         raise InputError(f'{path} was refused: it is no checkpoint, or holds more than tensors, and reading that could '
             'run code; if you trust it, save its state_dict alone') from e
-    except Exception as e: raise InputError(f'checkpoint {path} cannot be read ({type(e).__name__}): is it complete?') from e
+    except Exception as e: raise InputError(f'{path} cannot be read ({type(e).__name__}): is the file whole?') from e
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        held = f'a {type(state).__name__}' + (f' of {", ".join(map(str, state))[:60]}' if isinstance(state, dict) else '')
+        held = f'a {type(state).__name__}' + f' of {", ".join(map(str, state))[:60]}'*isinstance(state, dict)
         raise InputError(f'{path} holds {held}, but a state_dict is needed, tensors by name: save model.state_dict()')
     if not all(k.startswith('module.') for k in state): return state
     return {k.removeprefix('module.'): v for k, v in state.items()}
 
 # %% ../nbs/15_pretrained.ipynb #76ec5db5
-_marks = {'.ace_0.': 'SEAN generator', 'head_0.norm_0.mlp_shared.': 'SPADE generator',
-    'head_0.norm_0.': 'CLADE generator', 'discriminator_0.model0.': 'SPADE critic', 'fc_mu.': 'SPADE encoder',
-    'body_up.0.': 'OASIS critic', 'body.0.conv_0.': 'OASIS generator', 'scale0_layer0.': 'pix2pixHD critic',
+_marks = {'.ace_0.': 'SEAN generator', 'head_0.norm_0.mlp_shared.': 'SPADE generator', 'fc_mu.': 'SPADE encoder',
+    'head_0.norm_0.': 'CLADE generator', 'discriminator_0.model0.': 'SPADE critic', 'body_up.0.': 'OASIS critic'}
+_marks |= {'body.0.conv_0.': 'OASIS generator', 'scale0_layer0.': 'pix2pixHD critic',
     'model.1.weight': 'pix2pixHD generator or encoder'}
 
 def recognise(
@@ -107,9 +107,9 @@ def model_config(
     model, # A `SPADEGenerator` or `MultiScaleCritic`
 ) -> dict: # Keyword arguments
     "Give the arguments that build `model` again"
-    if isinstance(model, MultiScaleCritic):
-        return _critic_config(model.state_dict(), model.edges) | dict(strides=_strides(model))
-    return {k: getattr(model, k) for k in inspect.signature(type(model)).parameters}
+    names = inspect.signature(type(model)).parameters
+    if not isinstance(model, MultiScaleCritic): return {k: getattr(model, k) for k in names}
+    return _critic_config(model.state_dict(), model.edges) | dict(strides=_strides(model))
 
 # %% ../nbs/15_pretrained.ipynb #834ae5c1
 def _arguments(model):

@@ -165,6 +165,7 @@ def segmenter_learner(
     dls, # Batches of (segmap, [edges,] photo), photos in [-1, 1]
     scale:float=1, # See `Segmenter`
     power:float=.5, # See `class_weights`
+    cbs=None, # More callbacks
     **kwargs, # Passed to `Learner`
 )->Learner:
     "Make a learner for a `Segmenter` of these classes; void pixels count neither in the loss nor in the scores."
@@ -173,7 +174,7 @@ def segmenter_learner(
     metrics = [ConfusionMetric(f, k, void) for f in (mean_iou, pixel_accuracy)]
     groups = lambda m: L(params(m.encoder), params(m.joins)+params(m.head))
     model = Segmenter(k-(void is not None), scale=scale)
-    return Learner(dls, model, loss_func=loss, metrics=metrics, cbs=[PhotoToMap()], splitter=groups, train_bn=False, **kwargs)
+    return Learner(dls, model, loss_func=loss, metrics=metrics, cbs=L(cbs)+PhotoToMap(), splitter=groups, train_bn=False, **kwargs)
 
 # %% ../nbs/07b_segmenter.ipynb #e98d7db0
 def segmentation_scores(

@@ -15,7 +15,7 @@ COLOURS = np.array([(120,180,230), (90,90,100), (200,50,50)], np.uint8)
 cases = {}
 
 def case(name, *parts):
-    "Register a function (folder -> None, raising) under what is wrong; `parts` must be in the message"
+    "Register a function that spoils a folder, or raises, under what is wrong; `parts` must be in the message"
     def register(f):
         assert name not in cases
         cases[name] = f,parts
@@ -29,7 +29,7 @@ def ids(i=0, size=32):
     seg[-size//4:, i+2:i+9] = 2
     return seg
 
-def data(folder, edges=False):
+def data(folder):
     "A small data set in which everything is right: 4 + 2 pairs of 32x32"
     for part,n in (('train',4), ('val',2)):
         for sub in ('images','labels','instances'): (folder/part/sub).mkdir(parents=True)
@@ -50,50 +50,48 @@ def cut(fn, share=.5): fn.write_bytes(fn.read_bytes()[:int(len(fn.read_bytes())*
 # -- label maps that are none ------------------------------------------------------------------------------------
 
 @case('label map: an id that has no name', '1.png holds id 34', 'there are 3 classes', 'codes.txt')
-def _(d): put(d, np.where(ids()==2, 34, ids()).astype(np.uint8)); load(d)
+def _(d): put(d, np.where(ids()==2, 34, ids()).astype(np.uint8))
 
 @case('label map: 255 for unlabelled, void not declared', '1.png holds id 255', 'pass void=255')
-def _(d): put(d, np.where(ids()==2, 255, ids()).astype(np.uint8)); load(d)
+def _(d): put(d, np.where(ids()==2, 255, ids()).astype(np.uint8))
 
 @case('label map: a mask of 0 and 255', '1.png holds id 255', 'decode={0: NAME, 255: NAME}')
-def _(d): put(d, (ids()==2).astype(np.uint8)*255); load(d)
+def _(d): put(d, (ids()==2).astype(np.uint8)*255)
 
 @case('label map: ids from 1', '1.png holds id 3', 'subtract 1')
-def _(d): put(d, ids()+1); load(d)
+def _(d): put(d, ids()+1)
 
 @case('label map: an RGB picture', '1.png is a colour picture', '(120, 180, 230)', "decode='palette'")
-def _(d): put(d, COLOURS[ids()]); load(d)
+def _(d): put(d, COLOURS[ids()])
 
 @case('label map: an RGB picture with transparency', '1.png is a colour picture (mode RGBA', 'one grey id a pixel')
-def _(d): put(d, COLOURS[ids()], mode='RGBA'); load(d)
+def _(d): put(d, COLOURS[ids()], mode='RGBA')
 
 @case('label map: a palette PNG', '1.png is a palette PNG', "decode='index'")
 def _(d):
     im = Image.fromarray(ids())
     im.putpalette(COLOURS.tobytes())
     im.save(d/'train/labels/1.png')
-    load(d)
 
 @case('label map: 16 bits, an id too large', '1.png holds id 1000', 'there are 3 classes')
-def _(d): put(d, np.where(ids()==2, 1000, ids().astype(np.uint16))); load(d)
+def _(d): put(d, np.where(ids()==2, 1000, ids().astype(np.uint16)))
 
 @case('label map: 8 bits stretched to 16', '1.png holds id 257', 'divide them by 257')
-def _(d): put(d, ids().astype(np.uint16)*257); load(d)
+def _(d): put(d, ids().astype(np.uint16)*257)
 
 @case('label map: a JPEG', '1.jpg is a JPEG', 'save label maps as PNG')
 def _(d):
     (d/'train/labels/1.png').unlink()
     put(d, ids(), 'train/labels/1.jpg')
-    load(d)
 
 @case('label map: a JPEG that is called PNG', '1.png is a JPEG', 'save label maps as PNG')
-def _(d): put(d, ids(), format='JPEG'); load(d)
+def _(d): put(d, ids(), format='JPEG')
 
 @case('label map: file cut off', 'label map DATA/train/labels/1.png cannot be decoded', 'replace it')
-def _(d): cut(d/'train/labels/1.png', .7); load(d)
+def _(d): cut(d/'train/labels/1.png', .7)
 
 @case('label map: no picture at all', 'label map DATA/train/labels/1.png cannot be decoded', 'replace it')
-def _(d): (d/'train/labels/1.png').write_text('not found'); load(d)
+def _(d): (d/'train/labels/1.png').write_text('not found')
 
 @case('label map: colour that is not in the palette', '1.png holds colour (121, 180, 230)', 'nearest: sky')
 def _(d):
@@ -108,31 +106,34 @@ def _(d): load(d).test_dl([d/'gone.png']).one_batch()
 # -- photos and partners -----------------------------------------------------------------------------------------
 
 @case('photo: file cut off', 'photo DATA/train/images/1.jpg cannot be decoded', 'replace it')
-def _(d): cut(d/'train/images/1.jpg', .6); load(d)
+def _(d): cut(d/'train/images/1.jpg', .6)
 
 @case('photo: 16 bits', 'photo DATA/train/images/1.png has mode I;16', '8-bit RGB')
 def _(d):
     (d/'train/images/1.jpg').unlink()
     put(d, ids().astype(np.uint16), 'train/images/1.png')
-    load(d)
 
 @case('photo and label map differ in size', '1.png is 32x32', '1.jpg is 64x64', 'resize or crop')
-def _(d): put(d, COLOURS[ids(size=64)], 'train/images/1.jpg'); load(d)
+def _(d): put(d, COLOURS[ids(size=64)], 'train/images/1.jpg')
 
 @case('photo without a label map', '1.jpg has no label map', '1 of 4')
-def _(d): (d/'train/labels/1.png').unlink(); load(d)
+def _(d): (d/'train/labels/1.png').unlink()
 
 @case('label map without a photo', '1.png has no photo', '1 of 4')
-def _(d): (d/'train/images/1.jpg').unlink(); load(d)
+def _(d): (d/'train/images/1.jpg').unlink()
 
 @case('two photos of one stem', '1.jpg and 1.png have the same stem', 'keep one')
-def _(d): put(d, COLOURS[ids()], 'train/images/1.png'); load(d)
+def _(d): put(d, COLOURS[ids()], 'train/images/1.png')
 
 @case('instance map missing', '1.jpg has no instance map')
-def _(d): (d/'train/instances/1.png').unlink(); load(d, edges=True)
+def _(d):
+    (d/'train/instances/1.png').unlink()
+    load(d, edges=True)
 
 @case('instance map of another size', 'instance map DATA/train/instances/1.png is 16x16')
-def _(d): put(d, ids(size=16), 'train/instances/1.png'); load(d, edges=True)
+def _(d):
+    put(d, ids(size=16), 'train/instances/1.png')
+    load(d, edges=True)
 
 # -- folders -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,6 @@ def _(d): load(d, valid='test')
 def _(d):
     for o in (d/'val/labels').iterdir(): o.unlink()
     (d/'val/labels/readme.txt').write_text('to do')
-    load(d)
 
 @case('CamVid: no network', 'CamVid cannot be downloaded', 'pass its folder as path=')
 def _(d):
@@ -162,25 +162,25 @@ def _(d): PairedDataLoaders.from_camvid(d/'train')
 # -- names and colours -------------------------------------------------------------------------------------------
 
 @case('codes.txt missing', 'DATA/codes.txt is missing', 'one class name a line')
-def _(d): (d/'codes.txt').unlink(); load(d)
+def _(d): (d/'codes.txt').unlink()
 
 @case('codes.txt empty', 'codes.txt: codes is empty')
-def _(d): (d/'codes.txt').write_text(''); load(d)
+def _(d): (d/'codes.txt').write_text('')
 
 @case('codes.txt with a blank line between', 'no name at line 2')
-def _(d): (d/'codes.txt').write_text('sky\n\ncar\n'); load(d)
+def _(d): (d/'codes.txt').write_text('sky\n\ncar\n')
 
 @case('codes.txt with a name twice', "'car' twice")
-def _(d): (d/'codes.txt').write_text('sky\ncar\ncar\n'); load(d)
+def _(d): (d/'codes.txt').write_text('sky\ncar\ncar\n')
 
 @case('codes.txt is no text', 'codes.txt is no UTF-8 text')
-def _(d): (d/'codes.txt').write_bytes(bytes(range(128,256))); load(d)
+def _(d): (d/'codes.txt').write_bytes(bytes(range(128,256)))
 
 @case('palette.txt is no palette', 'palette.txt is no palette')
-def _(d): (d/'palette.txt').write_text('blue\ngrey\nred\n'); load(d)
+def _(d): (d/'palette.txt').write_text('blue\ngrey\nred\n')
 
 @case('two classes that may be void', "['void', 'other'] may all mean void")
-def _(d): (d/'codes.txt').write_text('void\nroad\nother\n'); load(d)
+def _(d): (d/'codes.txt').write_text('void\nroad\nother\n')
 
 @case('void: no such class', "void='nothing' is not one of the codes")
 def _(d): load(d, void='nothing')
@@ -246,10 +246,12 @@ def _(d): PairedDataLoaders.from_pairs([(ids(),COLOURS[ids()]/255)], [(ids(),COL
 # ----------------------------------------------------------------------------------------------------------------
 
 def message(name, folder):
-    "What the case `name` raises, its folder called DATA"
+    "What is raised by the case `name`, or by loading what it left behind; the folder is called DATA"
     folder.mkdir()
     data(folder)
-    with pytest.raises(InputError) as e: cases[name][0](folder)
+    with pytest.raises(InputError) as e:
+        cases[name][0](folder)
+        load(folder)
     return str(e.value).replace(str(folder), 'DATA')
 
 @pytest.mark.parametrize('name', cases)

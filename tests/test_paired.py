@@ -1,10 +1,10 @@
-"""What a cell of the lesson cannot show: many classes, workers, export through fastai, other people's tuples, odd files."""
-import numpy as np, pickle, pytest, torch
-from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MSELossFlat, TensorImage, TransformBlock, get_grid,
-    load_learner, nn, plt, set_seed)
+"What a cell of the lesson cannot show: many classes, workers, export through fastai, other people's tuples, odd files"
+import numpy as np, pytest, torch
+from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MSELossFlat, TensorImage, TransformBlock,
+    get_grid, load_learner, nn, plt, set_seed)
 from PIL import Image
 from gaugan_fastai.core import InputError, LabelSpace, PILSegmap, TensorEdges, TensorSegmap, instance_edges, onehot
-from gaugan_fastai.data.paired import EdgesBlock, PairedDataLoaders, PhotoBlock, SegmapBlock
+from gaugan_fastai.data.paired import PairedDataLoaders, PhotoBlock, SegmapBlock
 from gaugan_fastai.data.layouts import check_pair, open_photo, Pair
 from gaugan_fastai.data.transforms import PairedCrop, PairedFlip, PairedResize
 
@@ -15,6 +15,7 @@ def pairs(n=4, k=3, hw=(40,56), seed=0):
         seg = rng.integers(0, k, hw)
         yield seg, np.stack([seg//256, seg%256, seg*0], -1).astype(np.uint8)
 
+def plain(t): return t.as_subclass(torch.Tensor)
 def told_by(photo): return (((photo+1)*127.5).round().long()*torch.tensor([256,1,0]).view(1,3,1,1)).sum(1)
 
 @pytest.mark.parametrize('k', [3,300])
@@ -22,8 +23,8 @@ def test_map_and_photo_stay_together(k):
     set_seed(0)
     labels = LabelSpace([f'c{i}' for i in range(k)])
     dls = PairedDataLoaders.from_pairs(list(pairs(8, k)), list(pairs(2, k)), labels, size=40, bs=4)
-    for dl in dls:
-        for seg,photo in dl: assert seg.dtype == torch.int64 and torch.equal(told_by(photo).as_subclass(torch.Tensor), seg.as_subclass(torch.Tensor))
+    for seg,photo in [*dls.train, *dls.valid]:
+        assert seg.dtype == torch.int64 and torch.equal(plain(told_by(photo)), plain(seg))
 
 def test_two_workers_give_labels_and_different_windows():
     labels = LabelSpace('abc')
@@ -31,7 +32,7 @@ def test_two_workers_give_labels_and_different_windows():
     dls = PairedDataLoaders.from_pairs(same, same[:2], labels, size=(64,32), bs=4, num_workers=2, load=(64,64))
     batches = list(dls.train)
     assert all(b[0].labels == labels and type(b[0]) is TensorSegmap for b in batches)
-    assert len({o.numpy().tobytes() for b in batches for o in b[0].as_subclass(torch.Tensor)}) > 4
+    assert len({o.numpy().tobytes() for b in batches for o in plain(b[0])}) > 4
 
 def test_a_model_is_exported_with_its_labels(tmp_path):
     labels = LabelSpace(['void','sky','road'])
@@ -50,7 +51,7 @@ def test_edges_are_made_after_the_geometry(tmp_path):
     dls = PairedDataLoaders.from_pairs(items, items, LabelSpace('ab'), size=16, bs=2, edges=True)
     for dl in dls:
         seg,edges,_ = dl.one_batch()
-        assert type(edges) is TensorEdges and torch.equal(edges.as_subclass(torch.Tensor), instance_edges(seg)) and edges.sum() == 2*16*2
+        assert type(edges) is TensorEdges and torch.equal(plain(edges), instance_edges(seg)) and edges.sum() == 2*16*2
     assert dls.test_dl([seg[0].numpy()]).n_inp == 2
 
 def test_other_peoples_tuples_are_left_to_fastai():
@@ -66,8 +67,8 @@ def test_other_peoples_tuples_are_left_to_fastai():
 
 def test_labels_are_found_in_a_plain_datablock():
     labels = LabelSpace('abc')
-    block = DataBlock([SegmapBlock(labels), PhotoBlock()], getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter([0]),
-        item_tfms=[PairedResize(32), PairedCrop(32), PairedFlip()])
+    block = DataBlock([SegmapBlock(labels), PhotoBlock()], getters=[ItemGetter(0), ItemGetter(1)],
+        splitter=IndexSplitter([0]), item_tfms=[PairedResize(32), PairedCrop(32), PairedFlip()])
     dls = block.dataloaders(list(pairs()), bs=2)
     assert dls.labels == labels and dls.one_batch()[0].labels == labels
 
@@ -75,7 +76,8 @@ def test_a_broken_photo_is_found_before_training_only_if_kept(tmp_path):
     labels = LabelSpace('abc')
     items = []
     for i,(seg,photo) in enumerate(pairs(4)):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, photo.shape, dtype=np.uint8)).save(tmp_path/f'{i}.jpg')
+        noise = np.random.default_rng(i).integers(0, 256, photo.shape, dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path/f'{i}.jpg')
         Image.fromarray(seg.astype(np.uint8)).save(tmp_path/f'{i}.png')
         items.append(Pair(tmp_path/f'{i}.png', tmp_path/f'{i}.jpg'))
     (tmp_path/'2.jpg').write_bytes((tmp_path/'2.jpg').read_bytes()[:-300])

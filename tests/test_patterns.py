@@ -221,18 +221,35 @@ def run(gen, seg, edges, exact, monkeypatch, train):
     assert bool(used) == exact
     return out.detach().double(), {n: p.grad.double() for n, p in gen.named_parameters()}
 
-def compare(gen, seg, edges, monkeypatch, train):
-    """float64: the same function. float32: outputs within 1e-4, gradients within 1e-3 of the true (float64) ones.
+def smooth(monkeypatch):
+    "Put SiLU in the place of both ReLUs"
+    silu = lambda x, *args: F.silu(x)
+    for o in ('gaugan_fastai.spade.leaky', 'gaugan_fastai.models.spade.leaky', 'torch.Tensor.relu'): monkeypatch.setattr(o, silu)
+    monkeypatch.setattr(nn.ReLU, 'forward', lambda self, x: F.silu(x))
 
-    A rounding error that carries an activation across the kink of a ReLU changes gradients by a step, whichever way they are
-    computed (up to 1e-3 in the dense way on these maps), so where the dense float32 gradient is off, twice that is allowed."""
-    wide = copy.deepcopy(gen).double()
-    (y, dy), (z, dz), (_, da), (b, db) = (run(g, seg, edges, e, monkeypatch, train) for g in (wide, gen) for e in (False, True))
+def differ(a, b):
+    "Relative error of the output, and the worst of a parameter's gradient"
+    (y, dy), (z, dz) = a, b
     scale = max(o.norm() for o in dy.values())
     big = [n for n in dy if dy[n].norm() > 1e-5*scale]            # biases in front of a norm have gradient 0
-    worst = lambda grads: max(rel(grads[n], dy[n]) for n in big)
-    assert len(big) > .6*len(dy) and rel(z, y) < 1e-10 and worst(dz) < 1e-8
-    assert rel(b, y) < 1e-4 and worst(db) < max(1e-3, 2*worst(da))
+    assert len(big) > .6*len(dy)
+    return rel(z, y), max(rel(dz[n], dy[n]) for n in big)
+
+def compare(gen, seg, edges, monkeypatch, train):
+    """float64: the same function and gradients. float32: outputs within 1e-4, gradients within 1e-3 of the true ones.
+
+    The last with smooth activations: at a ReLU a rounding error that carries one value across 0 changes gradients by a step, in the
+    dense way as in the exact one (2 flips among 65,536 moved a gradient by 1.7 % on the COCO-Stuff map 3; dense on map 7 by 0.1 %)."""
+    wide = copy.deepcopy(gen).double()
+    go = lambda g, exact: run(g, seg, edges, exact, monkeypatch, train)
+    true = go(wide, False)
+    out, grad = differ(true, go(wide, True))
+    assert out < 1e-10 and grad < 1e-8
+    assert differ(true, go(gen, True))[0] < 1e-4
+    with monkeypatch.context() as m:
+        smooth(m)
+        out, grad = differ(go(wide, False), go(gen, True))
+    assert out < 1e-4 and grad < 1e-3
 
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize('size, K, edges, kw', [((64, 96), 7, True, {}), ((64, 32), 12, False, dict(ks=1)),

@@ -1,4 +1,4 @@
-"""Real photos and the reference's edges, as far as they are there: see conftest.shared_path."""
+"Real photos and the reference's edges, as far as they are there: see conftest.shared_path"
 import numpy as np, pickle, pytest, torch
 from PIL import Image
 from safetensors.torch import load_file

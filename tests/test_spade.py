@@ -40,8 +40,8 @@ def settings(options):
     o, edges = options, not options['no_instance']
     ks, norm = (5 if '5x5' in o['norm_G'] else 3), ('instance' if 'instance' in o['norm_G'] else 'batch')
     return dict(n_classes=o['semantic_nc'] - edges, ngf=o['ngf'], edges=edges,
-        z_dim=o['z_dim'] if o['use_vae'] else None, upsampling=o['num_upsampling_layers'], size=o['crop_size'], aspect=o['aspect_ratio'], ks=ks, norm=norm,
-        spectral='spectral' in o['norm_G'])
+        z_dim=o['z_dim'] if o['use_vae'] else None, upsampling=o['num_upsampling_layers'],
+        size=o['crop_size'], aspect=o['aspect_ratio'], ks=ks, norm=norm, spectral='spectral' in o['norm_G'])
 
 def build(info, state):
     with torch.device('meta'): gen = SPADEGenerator(**settings(info['options']))

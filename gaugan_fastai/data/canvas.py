@@ -97,16 +97,23 @@ class Canvas:
         "Paint all that lies below a profile: a height for each column `[W]`, or one number"
         self.fill(self.y > np.asarray(profile), code, only)
 
+    def rows(self, high, low):
+        "The rows between two heights: small things need not look at the whole canvas"
+        return slice(max(int(high*self.h)-1, 0), max(int(low*self.h)+2, 0))
+
     def ellipse(self, cx, cy, rx, ry, code, rough=0.):
         "Paint an ellipse, its border made ragged by `rough`"
-        self.fill(((self.x-cx)/rx)**2 + ((self.y-cy)/ry)**2 + rough*self.rough < 1, code)
+        r = self.rows(cy-1.8*ry, cy+1.8*ry)
+        inside = ((self.x-cx)/rx)**2 + ((self.y[r]-cy)/ry)**2 + rough*self.rough[r] < 1
+        np.copyto(self.seg[r], code, where=inside)
 
     def polygon(self, points, code):
         "Paint a polygon of (x, y) corners: a pixel is inside if it has an odd number of borders to its right"
-        inside = np.zeros(self.seg.shape, bool)
+        r = self.rows(min(y for _, y in points), max(y for _, y in points))
+        y, inside = self.y[r], np.zeros(self.seg[r].shape, bool)
         for (x0, y0), (x1, y1) in zip(points, points[1:]+points[:1]):
-            if y0 != y1: inside ^= ((y0 <= self.y) != (y1 <= self.y)) & (self.x < x0 + (self.y-y0)*(x1-x0)/(y1-y0))
-        self.fill(inside, code)
+            if y0 != y1: inside ^= ((y0 <= y) != (y1 <= y)) & (self.x < x0 + (y-y0)*(x1-x0)/(y1-y0))
+        np.copyto(self.seg[r], code, where=inside)
 
 # %% ../../nbs/02_data.canvas.ipynb #dea61dd3
 @patch
@@ -135,7 +142,7 @@ def fir(self:Canvas, cx, base, s):
     "Paint a fir `s` high: a cone with teeth on a trunk"
     t = (base-self.y)/s
     half = np.where(t > .12, s*(.3*(1-t)*(1-.45*((t*5) % 1))+.015), .035*s)
-    self.fill((t > 0) & (t < 1) & (abs(self.x-cx) < half), FIR)
+    self.fill(abs(self.x-cx) < half*((t > 0) & (t < 1)), FIR)
 
 @patch
 def oak(self:Canvas, cx, base, s):

@@ -31,24 +31,25 @@ def _is(*ids): return np.isin(np.arange(len(_codes)), ids)
 def _rgb(*c): return np.array(c, _F)[:, None, None]
 
 def _soft(mask, cells):
-    "Blur `[H,W]`: average blocks of pixels into a lattice, `cells` of them to the height, and join it smoothly again"
-    x, counts = mask.astype(_F), [min(n, max(1, round(cells*n/mask.shape[0]))) for n in mask.shape]
-    for n, c in zip(mask.shape, counts):
-        first, size = np.arange(c)*n//c, np.diff(np.arange(c+1)*n//c)[:, None]
-        x = sum(x.take((first+k).clip(0, n-1), axis=0)*((k < size)/size).astype(_F) for k in range(size.max())).T
-    for n, c in zip(mask.shape, counts):
-        x = _join(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (_centres(n)*c+.5)/(c+1), c+1).T
+    "Blur `[H,W]`: average blocks of pixels, about `cells` of them to the height, and join the averages smoothly"
+    x, block = mask.astype(_F), max(1, round(mask.shape[0]/cells))
+    for n in mask.shape:
+        c = -(-n//block)
+        x = x.take(np.arange(c*block).clip(0, n-1), axis=0).reshape(c, block, -1).sum(1).T*_F(1/block)
+    for n in mask.shape:
+        c = -(-n//block)
+        x = _join(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (_centres(n)*n/block+.5)/(c+1), c+1).T
     return np.ascontiguousarray(x)
+
+def _rows(mask): return slice(int(mask.any(1).argmax()), len(mask)-int(mask.any(1)[::-1].argmax()))   # that have something
 
 # %% ../../nbs/02_data.landscapes.ipynb #3acfc0ab
 def _runs(ids, axis):
     "First and last index of the run of equal ids that a pixel lies in, along an axis"
-    ids = ids if axis == 0 else ids.T
-    i = np.arange(len(ids), dtype=np.int32)[:, None]
-    step = ids[1:] != ids[:-1]
-    edge = np.ones((1, ids.shape[1]), bool)
-    first = np.maximum.accumulate(np.where(np.concatenate([edge, step]), i, 0), 0)
-    last = np.minimum.accumulate(np.where(np.concatenate([step, edge]), i, len(ids))[::-1], 0)[::-1]
+    ids = ids if axis == 0 else np.ascontiguousarray(ids.T)
+    i, step, edge = np.arange(len(ids), dtype=np.int32)[:, None], ids[1:] != ids[:-1], np.ones((1, ids.shape[1]), bool)
+    first = np.maximum.accumulate(np.concatenate([edge, step])*i, 0)
+    last = len(ids)-1-np.maximum.accumulate(np.concatenate([edge, step[::-1]])*i, 0)[::-1]
     return (first, last) if axis == 0 else (first.T, last.T)
 
 # %% ../../nbs/02_data.landscapes.ipynb #4b4fe9a2
@@ -77,7 +78,7 @@ class _View:
         self.near, self.ground_rows = near.astype(_F)[:, None], 1-np.log(near/.04+1)/math.log(26)
         self.i = np.arange(self.h, dtype=np.int32)[:, None]
         self.top, self.bottom = _runs(self.seg, 0)
-        self.left, self.right = _runs(self.seg, 1)
+        if (self.has & _is(TREE, FIR, ROAD)).any(): self.left, self.right = _runs(self.seg, 1)
         self.base = _runs(_thing[self.seg], 0)[1]                                   # where the thing meets the ground
         self.depth = np.where(self.flat, self.near, self.near[:, 0][self.base])
 
@@ -143,10 +144,8 @@ def _relief(v, big, leaf, ground):
     large, leafy, flat, roundness = (m[v.seg] for m in _materials[:4])
     big = _mix(big, _F(.5)-abs(big), _is(MOUNTAIN, ROCK)[v.seg])
     height = large*big*_F(.12) + leafy*leaf*_F(.035) + flat*ground*(_F(.05)*(v.near+_F(.15)))
-    rounds = np.nonzero(v.has & (_materials[3] > 0))[0]
-    if len(rounds):
-        body = sum((v.seg == code)*_soft(v.seg == code, 20) for code in rounds)
-        height += roundness*body*_F(.12)
+    for group in (_is(TREE, ROCK, HILL, SNOW), _is(FIR, FOREST, MOUNTAIN, ROOF)):      # neighbours are seldom in one group
+        if (v.has & group).any(): height += group[v.seg]*_soft(group[v.seg], 20)*roundness*_F(.12)
     if v.has[FIELD]:
         slant = (v.x-_F(v.aspect/2))/np.maximum(v.y-_F(v.horizon-.06), _F(.02))
         height += (v.seg == FIELD)*np.sin(26*slant)*(_clip(2.2*v.near)*(v.near+_F(.3))*_F(.012))
@@ -220,11 +219,14 @@ def _land(v, big, leaf):
 # %% ../../nbs/02_data.landscapes.ipynb #b819c194
 def _clouds(v, img):
     "Cover the sky softly inside the cloud's outline, bright towards the sun, with the sky's colour in the shade"
-    mask, puff = v.seg == CLOUD, v.noise(3, (7, 6), 4, .5)
-    cover = _clip((_soft(mask, 26)-_F(.44)+_F(.2)*puff)*_F(2.8))*mask
-    lit = _clip(_F(.62)+_F(.11)*v.slope(_soft(mask, 12)+_F(.16)*puff, 1.))
+    mask, r = v.seg == CLOUD, _rows(v.seg == CLOUD)
+    puff = v.noise(3, (7, 6), 4, .5, v.rows[r])
+    cover = _clip((_soft(mask, 26)[r]-_F(.44)+_F(.2)*puff)*_F(2.8))*mask[r]
+    lit = _clip(_F(.62)+_F(.11)*v.slope(_soft(mask, 12)[r]+_F(.16)*puff, 1.))
     shade = v.s.ambient*_F(.75)+v.air.mean((1, 2), keepdims=True)*_F(.25)
-    return _mix(img, v.s.cloud*(shade+v.s.light*(_F(.75)*lit)) + v.s.glow*(_F(.25)*v.glow), cover)
+    color = v.s.cloud*(shade+v.s.light*(_F(.75)*lit)) + v.s.glow*(_F(.25)*v.glow[r])
+    img[:, r] = _mix(img[:, r], color, cover)
+    return img
 
 def _discs(v, img, big, leaf):
     "Sun and moon"
@@ -253,7 +255,7 @@ def _mirror(v, img, wave, rows):
 def _water(v, img):
     "Its own colour and its mirror picture, haze, the glitter of the sun, foam where it meets sand or rock"
     s, mask = v.s, v.seg == WATER
-    rows = slice(int(mask.any(1).argmax()), v.h-int(mask.any(1)[::-1].argmax()))
+    rows = _rows(mask)
     near, wave = v.near[rows], v.noise(4, (22, 4), 3, .7, v.ground_rows[rows])
     ripple, away = wave*_F(s.wind), (v.i-v.top+1)[rows]*_F(1/v.h)
     body = s.water*(s.ambient*_F(.8)+s.light*_F(.75))*(1+_F(.35)*ripple)

@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['Pair', 'find_pairs', 'open_photo', 'check_pair', 'folder_pairs', 'coco_stuff_labels', 'coco_stuff_pairs',
-           'camvid_pairs', '_EXTENSIONS']
+           'camvid_pairs']
 
 # %% ../../nbs/02_data.layouts.ipynb #6f3bdf5e
 from typing import NamedTuple
 from fastai.vision.all import *
 from PIL import Image, ImageOps
 from ..core import *
-
-_all_ = ['_EXTENSIONS']
 
 # %% ../../nbs/02_data.layouts.ipynb #592a7817
 class Pair(NamedTuple):

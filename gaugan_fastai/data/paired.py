@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ReadSegmap', 'SegmapBlock', 'PhotoBlock', 'EdgesBlock', 'show_batch', 'show_results', 'Kept', 'PairedDataLoaders',
            'Pair', 'find_pairs', 'check_pair', 'open_photo', 'as_size', 'scaled_size', 'PairedResize', 'PairedCrop',
-           'PairedFlip', 'PhotoJitter', 'SignedPhoto', '_EXTENSIONS']
+           'PairedFlip', 'PhotoJitter', 'SignedPhoto']
 
 # %% ../../nbs/03_data.paired.ipynb #202d832c
 import concurrent.futures as futures, math, random
@@ -16,7 +16,7 @@ from .layouts import *
 from .transforms import *
 
 _all_ = ['Pair','find_pairs','check_pair','open_photo','as_size','scaled_size','PairedResize','PairedCrop','PairedFlip',
-    'PhotoJitter','SignedPhoto','_EXTENSIONS']
+    'PhotoJitter','SignedPhoto']
 
 # %% ../../nbs/03_data.paired.ipynb #89cd3f16
 class ReadSegmap(Transform):

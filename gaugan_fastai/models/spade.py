@@ -37,7 +37,7 @@ class SPADEGenerator(nn.Module):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
-    multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. Anything else raises `InputError`.
+    multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3.1 and appendix A."""
     doublings = dict(normal=5, more=6, most=7)
 
