@@ -1,10 +1,9 @@
 #!/usr/bin/env python
-"""Draw the embedded data: `python data/make_data.py` writes data/landscapes and data/maps afresh, `... FOLDER` elsewhere."""
+"Draw the embedded data: `python data/make_data.py` writes data/landscapes and data/maps, `... FOLDER` the same elsewhere"
 import sys
 from pathlib import Path
 from PIL import Image
-from gaugan_fastai.data.canvas import (Canvas, CLOUD, SUN, MOON, MOUNTAIN, SNOW, HILL, FOREST, GRASS, FIELD, SAND, ROCK, WATER,
-    ROAD)
+from gaugan_fastai.data.canvas import *
 from gaugan_fastai.data.landscapes import write_landscapes
 
 def clouds(c, *places):
@@ -29,9 +28,10 @@ def road():
     "A road to the mountains"
     c = Canvas(horizon=.48, seed=2)
     clouds(c, (.3, .12, .08), (.75, .18, .07))
-    c.polygon([(0, .48), (0, .3), (.1, .24), (.2, .32), (.38, .1), (.5, .24), (.58, .18), (.78, .36), (1, .28), (1, .48)], MOUNTAIN)
-    for top in ([(.3, .21), (.38, .1), (.45, .185), (.41, .2), (.38, .17), (.34, .22)], [(.55, .2), (.58, .18), (.62, .22), (.58, .22)]):
-        c.polygon(top, SNOW)
+    ridge = [(0, .3), (.1, .24), (.2, .32), (.38, .1), (.5, .24), (.58, .18), (.78, .36), (1, .28)]
+    c.polygon([(0, .48), *ridge, (1, .48)], MOUNTAIN)
+    c.polygon([(.3, .21), (.38, .1), (.45, .185), (.41, .2), (.38, .17), (.34, .22)], SNOW)
+    c.polygon([(.55, .2), (.58, .18), (.62, .22), (.58, .22)], SNOW)
     c.polygon([(0, .48), (0, .42), (.25, .44), (.5, .47), (.75, .43), (1, .4), (1, .48)], FOREST)
     c.below(.48, GRASS)
     c.polygon([(0, .6), (.3, .53), (.38, .56), (0, .74)], FIELD)
@@ -62,7 +62,8 @@ def village():
     c.polygon([(0, .42), (0, .38), (.3, .4), (.7, .38), (1, .39), (1, .42)], FOREST)
     c.below(.42, SNOW)
     c.road(WATER, .2, .55, .24, .3, .9)
-    for x, y, s, ridge in ((.72, .55, .16, 0), (.88, .58, .18, .5), (.66, .68, .22, .7), (.2, .56, .16, 0)): c.house(x, y, s, 1.1, ridge, 2)
+    houses = (.72, .55, .16, 0), (.88, .58, .18, .5), (.66, .68, .22, .7), (.2, .56, .16, 0)
+    for x, y, s, ridge in houses: c.house(x, y, s, 1.1, ridge, 2)
     for x, y, s in ((.06, .66, .3), (.92, .86, .42), (.5, .54, .14)): c.fir(x, y, s)
     return c.seg
 
@@ -83,12 +84,12 @@ def letters():
     clouds(c, (.7, .1, .07))
     c.polygon([(0, .3), (0, .2), (.25, .24), (.5, .18), (.8, .26), (1, .22), (1, .3)], HILL)
     c.below(.3, WATER)
-    for x, code in ((.16, SAND), (.5, GRASS), (.84, ROCK)): c.quad(x, .88, .42, .28, .28, code)     # three blocks, cut to G A N
+    for x, code in ((.16, SAND), (.5, GRASS), (.84, ROCK)): c.quad(x, .88, .42, .28, .28, code)     # cut to G A N
     c.polygon([(.11, .52), (.3, .52), (.3, .79), (.11, .79)], WATER)
     c.polygon([(.18, .64), (.3, .64), (.3, .88), (.22, .88), (.22, .71), (.18, .71)], SAND)
-    for hole in ([(.36, .42), (.46, .42), (.36, .88)], [(.64, .42), (.54, .42), (.64, .88)], [(.5, .52), (.53, .66), (.47, .66)],
-                 [(.46, .74), (.54, .74), (.57, .88), (.43, .88)], [(.79, .42), (.89, .42), (.89, .66)], [(.79, .88), (.89, .88), (.79, .64)]):
-        c.polygon(hole, WATER)
+    a = [(.36, .42), (.46, .42), (.36, .88)], [(.64, .42), (.54, .42), (.64, .88)], [(.5, .52), (.53, .66), (.47, .66)]
+    n = [(.79, .42), (.89, .42), (.89, .66)], [(.79, .88), (.89, .88), (.79, .64)]
+    for hole in (*a, [(.46, .74), (.54, .74), (.57, .88), (.43, .88)], *n): c.polygon(hole, WATER)
     c.below(.93, SAND)
     return c.seg
 

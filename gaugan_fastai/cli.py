@@ -7,7 +7,7 @@ __all__ = ['commands', 'hw', 'decoding', 'void_class', 'positive', 'count', 'nam
            'main']
 
 # %% ../nbs/18_cli.ipynb #410a5dff
-import argparse, json, re, shutil, sys
+import argparse, json, re, shutil, signal, sys
 from pathlib import Path
 from fastcore.script import anno_parser
 
@@ -216,6 +216,7 @@ def main(
     argv:list=None, # What was typed after `gaugan`; None: `sys.argv`
 ) -> int:
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
+    if argv is None: signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
     name = _top_parser().parse_args(argv[:1]).command
     options = vars(anno_parser(commands[name], prog=f'gaugan {name}').parse_args(argv[1:]))

@@ -236,7 +236,7 @@ class LabelPlan:
         lo, hi = (o.item() for o in segmap.aminmax())
         if lo < 0 or hi >= n_classes:
             raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes '
-                             f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')
+                f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')
         code = segmap if edges is None else segmap*2 + edges.as_subclass(torch.Tensor).long()
         places, self.codes = number(code, n_classes*(1 if edges is None else 2))
         seen = code.flatten()[places]
@@ -287,6 +287,6 @@ def label_conv(
     "Convolve label maps as `conv2d` does their one-hot and edges: `[B,C,h,w]`, channels-last; raise `InputError` for a wrong weight"
     if weight.shape[1] != plan.n_in:
         raise InputError(f'the weight reads {weight.shape[1]} channels, but the label maps have {plan.n_in} '
-                         '(classes and edges): build the layer for these maps')
+            '(classes and edges): build the layer for these maps')
     patterns = plan.windows(weight.shape[-1], stride, padding)
     return spread(_read(patterns, weight, bias), patterns)

@@ -10,7 +10,7 @@ __all__ = ['ruler_maps', 'run_line', 'RunBar', 'constant_then_linear', 'KeepRun'
 import json, sys, time
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, ParamScheduler, ProgressCallback, patch
+from fastai.vision.all import Callback, L, ParamScheduler, ProgressCallback, patch
 from PIL import Image
 from .callbacks import Keep, SampleGrid, TimeBudget
 from .core import InputError, resize_nearest
@@ -125,13 +125,14 @@ class Run:
         resume:bool=False,    # Go on with the run that is in `out`
         save_minutes:float=5, # Time between two checkpoints
         samples:int=4,        # Validation maps painted after each epoch
+        cbs=None,             # More callbacks
         **kwargs,             # For `spade_learner` (`reuse_fake=True` unless given); the same when resumed
     ):
         self.dls,self.out = dls,Path(out)
         self.settings = dict(size=list(dls.size), classes=dls.codes, **{k:v for k,v in kwargs.items() if _is_plain(v)})
         self.done = self._enter(resume)
         self.keep = KeepRun(self.out, save_minutes, self.done['minutes'])
-        cbs = [SampleGrid(samples, path=self.out/'samples'), self.keep, RunBar()]
+        cbs = [SampleGrid(samples, path=self.out/'samples'), self.keep, RunBar(), *L(cbs)]
         self.learn = spade_learner(dls, path=self.out, model_dir='.', cbs=cbs, **{'reuse_fake': True, **kwargs})
         self.learn.remove_cbs([o for o in self.learn.cbs if isinstance(o, ProgressCallback)])
         if resume: self.learn.load('last')
@@ -174,8 +175,11 @@ def fit(self:Run,
     n,cbs = (10**6,[TimeBudget(total-spent)]) if epochs is None else (total-spent,[])
     try:
         with learn.no_logging(): learn.fit(n, cbs=[*cbs, ParamScheduler({'lr': sched})])
+    except KeyboardInterrupt:
+        learn('after_fit')  # which fastai leaves out then: the callbacks tidy up and save
+        raise
     finally:
-        if learn.loss_means.sums: self._leave()
+        if (self.out/'progress.json').is_file(): self._leave()
     return learn
 
 @patch

@@ -86,8 +86,8 @@ faults = dict(
     rgb=(lambda d, m, p: Image.open(m).convert('RGB').save(m), 'colour picture', 'palette='),
     palette_png=(lambda d, m, p: Image.open(m).convert('P').save(m), 'palette PNG', "decode='index'"),
     jpeg=(lambda d, m, p: (Image.open(m).save(m.with_suffix('.jpg')), m.unlink()), 'JPEG', 'PNG'),
-    cut_off_map=(lambda d, m, p: m.write_bytes(m.read_bytes()[:60]), 'label map cannot be decoded', 'broken or cut off'),
-    cut_off_photo=(lambda d, m, p: p.write_bytes(p.read_bytes()[:200]), 'photo cannot be decoded', 'broken or cut off'),
+    cut_off_map=(lambda d, m, p: m.write_bytes(m.read_bytes()[:60]), 'label map cannot be decoded', 'replace it'),
+    cut_off_photo=(lambda d, m, p: p.write_bytes(p.read_bytes()[:200]), 'photo cannot be decoded', 'replace it'),
     no_photo=(lambda d, m, p: p.unlink(), 'has no photo of the same name', 'add the photo'),
     no_map=(lambda d, m, p: m.unlink(), 'has no label map of the same name', 'add the label map'),
     two_photos=(lambda d, m, p: shutil.copy(p, p.with_suffix('.png')), 'same stem', 'keep one'),
@@ -145,10 +145,10 @@ def test_train_refuses(run, scenes, tmp_path):
 def test_train_is_stopped_and_goes_on(scenes, tmp_path):
     args = [GAUGAN, 'train', scenes, '--out', tmp_path/'run', '--minutes', '60', *small]
     p = subprocess.Popen([str(o) for o in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.time() + 240
+    end = time.time() + 400
     while time.time() < end and p.poll() is None and not (tmp_path/'run/history.csv').exists(): time.sleep(.3)
-    p.send_signal(signal.SIGINT)
-    _, err = p.communicate(timeout=120)
+    p.send_signal(signal.SIGTERM)
+    _, err = p.communicate(timeout=240)
     assert p.returncode == 1 and 'gaugan train: stopped' in err and 'Traceback' not in err, err
     done = json.loads((tmp_path/'run/progress.json').read_text())
     assert done['epochs'] >= 1 and (tmp_path/'run/model/model.safetensors').exists()

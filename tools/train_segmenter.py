@@ -10,7 +10,7 @@ pictures) into the second folder. The default takes a few minutes of one core fo
 import argparse, json, sys, time
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.metrics import save_segmenter, train_segmenter
+from gaugan_fastai.segmenter import save_segmenter, train_segmenter
 
 def main(argv=None):
     "Train, save and report; 0, or 1 after one sentence on stderr for unusable input"

@@ -7,6 +7,7 @@ __all__ = ['presets', 'SPADEGenerator', 'feature_matching_term', 'perceptual_ter
 
 # %% ../../nbs/11_models.spade.ipynb #2d0224e4
 from copy import deepcopy
+from itertools import chain
 from math import prod
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from ..core import InputError
 from ..critics import MultiScaleCritic
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
-from ..losses import GANObjective, PerceptualLoss, feature_matching, gan_objectives
+from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from ..spade import SPADEResBlk, label_maps
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
@@ -80,20 +81,6 @@ class SPADEGenerator(nn.Module):
         ups = [(getattr(self, f'up_{i}'), True) for i in range(5 if self.upsampling == 'most' else 4)]
         return [(self.head_0, False), (self.G_middle_0, True), (self.G_middle_1, self.upsampling != 'normal'), *ups]
 
-    def _check_size(self, maps):
-        "Raise `InputError` for label maps of a size that this generator cannot paint"
-        (h, w), f = maps.size, self.factor
-        if self.z_dim and (h, w) != self.size:
-            raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints '
-                f'{self.size[0]}x{self.size[1]} only: resize the map')
-        if h % f or w % f:
-            near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
-            raise InputError(f'segmap is {h}x{w}, but upsampling={self.upsampling!r} paints multiples of {f}: '
-                f'resize or crop it, to {near} for example')
-        if h*w == f*f and (self.norm == 'instance' or self.training and len(maps) == 1):
-            raise InputError(f'a map of {h}x{w} starts from a single pixel, which {self.norm} norm cannot normalise: '
-                'take larger maps' + (', or a batch of 2 or more' if self.norm == 'batch' else ''))
-
     def first(self,
         maps, # The `LabelMaps` of this forward
         z=None, # Style, float `[B,z_dim]`; None draws it
@@ -115,6 +102,29 @@ class SPADEGenerator(nn.Module):
         for block, double in self.stages(): x = block(upsample2(x) if double else x, maps)
         return self.conv_img(leaky(x)).tanh()
 
+# %% ../../nbs/11_models.spade.ipynb #3a719247
+@patch
+def _check_size(self:SPADEGenerator, maps):
+    "Raise `InputError` for label maps of a size that this generator cannot paint"
+    (h, w), f = maps.size, self.factor
+    if self.z_dim and (h, w) != self.size:
+        raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints '
+            f'{self.size[0]}x{self.size[1]} only: resize the map')
+    if h % f or w % f:
+        near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
+        raise InputError(f'segmap is {h}x{w}, but upsampling={self.upsampling!r} paints multiples of {f}: '
+            f'resize or crop it, to {near} for example')
+    if h*w == f*f and (self.norm == 'instance' or self.training and len(maps) == 1):
+        raise InputError(f'a map of {h}x{w} starts from a single pixel, which {self.norm} norm cannot normalise: '
+            'take larger maps' + (', or a batch of 2 or more' if self.norm == 'batch' else ''))
+
+@patch
+def groups(self:SPADEGenerator):
+    "Parameter groups from early to late: the trunk at low resolution, the doublings, the last convolution"
+    early = [self.fc, self.head_0, self.G_middle_0, self.G_middle_1]
+    ups = [getattr(self, o) for o,_ in self.named_children() if o.startswith('up_')]
+    return [list(chain.from_iterable(o.parameters() for o in part)) for part in (early, ups, [self.conv_img])]
+
 # %% ../../nbs/11_models.spade.ipynb #ac55f9b2
 @patch
 def __deepcopy__(self:SPADEGenerator, memo):
@@ -134,9 +144,10 @@ def for_inference(self:SPADEGenerator):
     return new
 
 # %% ../../nbs/11_models.spade.ipynb #b54ccca5
-presets = dict(cpu=dict(ngf=16, nhidden=32, ndf=32, n_layers=3),    # lessons: minutes on a laptop
-               small=dict(ngf=32, nhidden=64, ndf=48, n_layers=3),  # a small GPU, or an hour of CPU at 96x128
-               paper=dict(ngf=64, nhidden=128, ndf=64, n_layers=4)) # SPADE, appendix A
+presets = dict(
+    cpu=dict(ngf=16, nhidden=32, ndf=32, n_layers=3),    # lessons: minutes on a laptop
+    small=dict(ngf=32, nhidden=64, ndf=48, n_layers=3),  # a small GPU, or an hour of CPU at 96x128
+    paper=dict(ngf=64, nhidden=128, ndf=64, n_layers=4)) # SPADE, appendix A
 
 def feature_matching_term(weight): return lambda turn: weight*feature_matching(turn.fake_feats, turn.real_feats)
 def perceptual_term(weight, net):
@@ -146,6 +157,10 @@ def perceptual_term(weight, net):
 def l1_term(weight): return lambda turn: weight*F.l1_loss(turn.fake, turn.photo)
 
 # %% ../../nbs/11_models.spade.ipynb #8bc59e62
+def _choice(known, name, what):
+    if name not in known: raise InputError(f'{what} is {name!r}, but it is one of {", ".join(known)}')
+    return known[name]
+
 @delegates(SynthesisLearner.__init__, but='objective,terms')
 def spade_learner(
     dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
@@ -159,7 +174,7 @@ def spade_learner(
     norm:str='batch', # 'batch' or 'instance' inside SPADE
     objective='hinge', # name in `gan_objectives`, or a `GANObjective`
     feat:float=10., # weight of feature matching
-    perceptual='efficientnet-lite0', # network of the perceptual loss: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
+    perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
     perceptual_weight:float=10., # its weight
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
@@ -167,18 +182,17 @@ def spade_learner(
     cbs=None, # callbacks
     **kwargs
 ) -> SynthesisLearner:
-    """Make a SPADE generator, a multi-scale critic and the learner that trains them (arXiv 1903.07291, section 3 and appendix A).
+    """Make a SPADE generator, a multi-scale critic and the learner that trains them (arXiv 1903.07291, section 3, appendix A).
 
     Raises `InputError` for unknown presets and where the perceptual network's weights cannot be had, before any training."""
-    if preset not in presets: raise InputError(f'preset is {preset!r}, but it is one of {", ".join(presets)}')
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers)
-    w = SimpleNamespace(**{k: presets[preset][k] if v is None else v for k, v in given.items()})
-    if isinstance(objective, str):
-        if objective not in gan_objectives: raise InputError(f'objective is {objective!r}, but it is one of {", ".join(gan_objectives)}')
-        objective = gan_objectives[objective]
+    w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
+    if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm)
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
-    all_terms = dict(feat=feature_matching_term(feat) if feat else None, l1=l1_term(l1) if l1 else None,
-                     perceptual=perceptual_term(perceptual_weight, perceptual) if perceptual else None, **(terms or {}))
-    return SynthesisLearner(dls, gen, critic, objective, {k: v for k, v in all_terms.items() if v},
-                            cbs=L(ModelAverage(average) if average else None).filter() + L(cbs), **kwargs)
+    losses = {}
+    if feat: losses['feat'] = feature_matching_term(feat)
+    if l1: losses['l1'] = l1_term(l1)
+    if perceptual: losses['perceptual'] = perceptual_term(perceptual_weight, perceptual)
+    if average: cbs = L(ModelAverage(average)) + L(cbs)
+    return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
