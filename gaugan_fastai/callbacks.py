@@ -27,7 +27,7 @@ class ModelAverage(Callback):
         decay:float=0.999, # weight of the old average after a warm-up of (1+t)/(10+t)
         n_batches:int=8, # batches for the batch-norm statistics
     ):
-        self.decay, self.t, self.shadow, self.buffers = decay, 0, {}, {}
+        self.decay, self.t, self.shadow, self.norm_stats = decay, 0, {}, {}
         self.batches, self.inside, self.stale = deque(maxlen=n_batches), ExitStack(), True
         self.active = False
 
@@ -60,7 +60,7 @@ def applied(self:ModelAverage):
     gen,self.active = self._gen(),True
     live = {k: v.detach().clone() for k,v in gen.state_dict().items()}
     try:
-        gen.load_state_dict({**live, **self.shadow, **({} if self.stale else self.buffers)})
+        gen.load_state_dict({**live, **self.shadow, **({} if self.stale else self.norm_stats)})
         if self.stale: self._reestimate(gen)
         yield
     finally:
@@ -89,20 +89,20 @@ def _reestimate(self:ModelAverage, gen):
         self._pass_batches(gen)
         for m,momentum in momenta.items(): m.momentum = momentum
     params = dict(gen.named_parameters())
-    self.buffers = {k: v.detach().clone() for k,v in gen.state_dict().items() if k not in params}
+    self.norm_stats = {k: v.detach().clone() for k,v in gen.state_dict().items() if k not in params}
     self.stale = False
 
 # %% ../nbs/07a_callbacks.ipynb #56501c8f
 @patch
 def state_dict(self:ModelAverage):
     "How many batches, averaged parameters, their buffers"
-    with self.applied(): return dict(t=self.t, shadow=self.shadow, buffers=self.buffers)
+    with self.applied(): return dict(t=self.t, shadow=self.shadow, buffers=self.norm_stats)
 
 @patch
 def load_state_dict(self:ModelAverage, sd):
     dev = {k: p.device for k,p in self._gen().named_parameters()}
     self.t,self.shadow = sd['t'],{k: v.to(dev[k]) for k,v in sd['shadow'].items()}
-    self.buffers,self.stale = sd['buffers'],False
+    self.norm_stats,self.stale = sd['buffers'],False
 
 # %% ../nbs/07a_callbacks.ipynb #fc41fcc8
 class SampleGrid(Callback):

@@ -191,7 +191,7 @@ def demo(
     run = Run(dls, out, preset='cpu', ngf=ngf)
     n_weights = sum(o.numel() for o in run.learn.model.generator.parameters())
     print(f'Training a generator of {n_weights/1e6:.1f} M weights for {minutes:g} minutes:')
-    run.fit(minutes=minutes)
+    run.fit(minutes=minutes, lr=1e-3)
     _demo_pictures(run, out)
     print((out/'DEMO.txt').read_text(encoding='utf-8'))
 

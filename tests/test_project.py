@@ -84,7 +84,7 @@ def test_lesson_is_in_shape(fn):
     assert size <= 400_000, f'{size//1000} kB'
     assert prose >= len(cells)/4, f'{prose} of {len(cells)} cells are prose'
     assert _src(cells[0]).startswith('# '), 'a lesson begins with its title'
-    assert _pictures(cells[:8]), 'no picture among the first eight cells'
+    assert _pictures(cells[:14]), 'no picture among the first fourteen cells'
     assert not [o for o in _outputs(cells) if o['output_type'] == 'error']
     assert not [o for o in _outputs(cells) if o.get('name') == 'stderr']
     assert not [c['id'] for c in cells if c.get('execution_count')], 'run nbdev-clean'
