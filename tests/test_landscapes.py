@@ -145,8 +145,10 @@ def test_inputs_are_left_alone_and_types_do_not_matter():
 
 def paint(value=0, shape=(32, 32), dtype=int, **style): return render(np.full(shape, value, dtype), {**NOON, **style})
 
-BAD = [(lambda: draw_layout(0, 0), 'size=0'), (lambda: draw_layout(0, (64,)), 'size'),
-    (lambda: draw_landscape(0, 64.), 'size=64.0'), (lambda: draw_layout(0, 10**6), 'size=1000000'), (lambda: draw_style(-1), '-1'), (lambda: draw_layout('a'), "'a'"),
+BAD = [ # chkstyle: ignore-node
+    (lambda: draw_layout(0, 0), 'size=0'), (lambda: draw_layout(0, (64,)), 'size'),
+    (lambda: draw_landscape(0, 64.), 'size=64.0'), (lambda: draw_layout(0, 10**6), 'size=1000000'),
+    (lambda: draw_style(-1), '-1'), (lambda: draw_layout('a'), "'a'"),
     (lambda: paint(19), '19'), (lambda: paint(-1), '-1'), (lambda: paint(dtype=float), 'float'),
     (lambda: paint(shape=(2, 32, 32)), '2, 32, 32'), (lambda: paint(shape=(8, 8)), 'size'),
     (lambda: paint(grass='green'), 'grass'), (lambda: paint(gras=.5), 'gras'), (lambda: paint(haze='thick'), 'thick'),
