@@ -177,6 +177,7 @@ def demo(
     minutes:positive=2.5,   # Time to train
     size:hw=(64,64),        # Pictures' height x width, multiples of 32
     n:count=400,            # Scenes to draw and train on
+    lr:positive=1e-3,       # Base learning rate; five times the usual one, for so short a training
     ngf:count=None,         # Width of the generator (default: 16; the paper's is 64)
     seed:int=0,             # Of scenes and weights
 ):
@@ -186,12 +187,12 @@ def demo(
     from gaugan_fastai.runs import Run
     out = _demo_folder(Path(out))
     print(f'Drawing {n} landscapes of {size[0]}x{size[1]} pixels ...')
-    dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(8, n), seed=seed)
+    dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(4, n), seed=seed)
     set_seed(seed, reproducible=True)
     run = Run(dls, out, preset='cpu', ngf=ngf)
     n_weights = sum(o.numel() for o in run.learn.model.generator.parameters())
     print(f'Training a generator of {n_weights/1e6:.1f} M weights for {minutes:g} minutes:')
-    run.fit(minutes=minutes, lr=1e-3)
+    run.fit(minutes=minutes, lr=lr)
     _demo_pictures(run, out)
     print((out/'DEMO.txt').read_text(encoding='utf-8'))
 
