@@ -1,5 +1,5 @@
 """The learner against the training traces of the originals, and the contracts that no notebook cell can show in a minute."""
-import json, zlib
+import copy, json, zlib
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, Path
 from safetensors.torch import load_file
@@ -32,6 +32,8 @@ class FixedBatches:
     n_inp, device, path = 1, torch.device('cpu'), Path('.')
     def __init__(self, batches): self.train, self.n_inp = batches, len(batches[0]) - 1
     def __getitem__(self, i): return [self.train, []][i]
+
+def fixed_batches(dls): return FixedBatches([tuple(o.as_subclass(torch.Tensor) for o in b) for b in dls.train])
 
 class Trace(Callback):
     "Note losses and pictures of every batch"
@@ -160,7 +162,7 @@ def test_fresh_or_reused_fake(dls):
 
 def test_resume_equals_going_on(dls, tmp_path):
     "Two epochs = one epoch, save, a new learner, load, one epoch: bit for bit"
-    fixed = FixedBatches([tuple(torch.Tensor(o) if o.is_floating_point() else o.as_subclass(torch.Tensor) for o in b) for b in dls.train])
+    fixed = fixed_batches(dls)
     def fresh():
         torch.manual_seed(0)
         gen, critic = SPADEGenerator(dls.n_classes, ngf=2, nhidden=8), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
@@ -192,3 +194,20 @@ def test_export_holds_the_generator_only(dls, tmp_path):
     assert np.array_equal(np.asarray(light.predict(segmap)), np.asarray(learn.predict(segmap)))
     with pytest.raises(InputError, match='no critic'): light.fit(1)
     assert light.dls.codes == dls.codes
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_autocast_changes_the_arithmetic_and_not_the_weights(dls, dtype):
+    torch.manual_seed(0)
+    l1 = lambda turn: 10*(turn.fake - turn.photo).abs().mean()
+    gen, critic = SPADEGenerator(dls.n_classes, ngf=2, nhidden=8), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
+    learn = SynthesisLearner(fixed_batches(dls), gen, critic, terms=dict(l1=l1), cbs=OneMoves())
+    plain = copy.deepcopy(learn.model)
+    seen = []
+    gen.conv_img.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    learn.autocast_dtype = None if dtype == torch.float32 else dtype
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert set(seen) == {dtype}
+    assert {p.dtype for p in learn.model.parameters()} == {torch.float32} and all(p.isfinite().all() for p in learn.model.parameters())
+    other = SynthesisLearner(learn.dls, plain.generator, plain.critic, terms=dict(l1=l1))
+    with other.no_bar(), other.no_logging(): other.fit(1)
+    for k, v in other.history[0]['train'].items(): assert learn.history[0]['train'][k] == pytest.approx(v, rel=.05, abs=.02), k
