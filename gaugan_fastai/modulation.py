@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'modulate', 'norm_stats',
-           'can_be_exact', 'plan_of', 'spade_exact']
+           'can_be_exact', 'Kept', 'may_keep', 'plan_of', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
 import torch, torch.nn.functional as F
@@ -16,6 +16,9 @@ from fastcore.all import *
 from .patterns import LabelPlan, SizePlan, spread, _read
 
 # %% ../nbs/01b_modulation.ipynb #d54ab98f
+def _anew(f, *tensors): return f(*tensors)
+def _side_by_side(gamma, beta): return torch.cat([gamma, beta]).permute(1, 2, 3, 0).reshape(gamma.shape[1], -1)
+
 def modulation_rows(
     plan:SizePlan, # patterns of the maps at the size of the activations
     shared, # convolution from labels to hidden channels, `nn.Conv2d`
@@ -25,8 +28,8 @@ def modulation_rows(
     "Compute gamma and beta side by side, `[n,2C]`, one row for each pattern of `plan.stacked(ks)`"
     ks = shared.weight.shape[-1]
     actv = _read(plan.windows(ks), shared.weight, shared.bias).relu()
-    weight, bias = torch.cat([gamma.weight, beta.weight]), torch.cat([gamma.bias, beta.bias])
-    table = actv @ weight.permute(1, 2, 3, 0).reshape(actv.shape[1], -1)
+    bias = torch.cat([gamma.bias, beta.bias])
+    table = actv @ getattr(gamma, 'kept', _anew)(_side_by_side, gamma.weight, beta.weight)
     return plan.stacked(ks).sums(table.view(-1, len(bias))) + bias
 
 # %% ../nbs/01b_modulation.ipynb #3435646a
@@ -103,9 +106,9 @@ def _fold(rows, mean, invstd):
     shift.addcmul_(scale, mean, value=-1)
     return table
 
-def _modulated(x, rows, pixels, mean, invstd):
-    "scale*x + shift with each pixel's row; x and result `[P,C]`"
-    C, table = x.shape[1], _fold(rows, mean, invstd)
+def _modulated(x, table, pixels):
+    "scale*x + shift with each pixel's row of the table `[n,2C]`; x and result `[P,C]`"
+    C = x.shape[1]
     if pixels is None: return torch.addcmul(table[:, C:], table[:, :C], x)
     out = torch.empty_like(x)
     for t in _tiles(*x.shape):
@@ -119,7 +122,7 @@ class _Modulate(Function):
     def forward(ctx, x, rows, pixels, mean, invstd, batch_stats):
         ctx.save_for_backward(x, rows, mean, invstd)
         ctx.pixels, ctx.batch_stats = pixels, batch_stats
-        return _modulated(x, rows, pixels, mean, invstd)
+        return _modulated(x, _fold(rows, mean, invstd), pixels)
 
     @staticmethod
     @once_differentiable
@@ -219,6 +222,35 @@ def can_be_exact(
     if torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
     return not any(_hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
 
+# %% ../nbs/01b_modulation.ipynb #f8099d0a
+class Kept:
+    "Remember what `f(*tensors)` gave until one of the tensors changes; copies and pickles start empty"
+    def __init__(self): self.made, self.seen = None, None
+    def __call__(self, f, *tensors):
+        seen = [(o.data_ptr(), o.device, 0 if o.is_inference() else o._version) for o in tensors]
+        if seen != self.seen: self.made, self.seen = f(*tensors), seen
+        return self.made
+    def __deepcopy__(self, memo): return Kept()
+    def __reduce__(self): return Kept, ()
+
+# %% ../nbs/01b_modulation.ipynb #1d095f68
+def may_keep(layer, x) -> bool:
+    "Are scale and shift of the layer's patterns constants? With `layer.keeps`, in eval mode, where no gradient is asked for"
+    norm = layer.param_free_norm
+    if not getattr(layer, 'keeps', False) or type(norm) is not nn.BatchNorm2d or norm.affine or _hooked(norm): return False
+    if norm.training or norm.running_mean is None or x.dtype != layer.mlp_gamma.weight.dtype: return False
+    return not (torch.is_grad_enabled() and (x.requires_grad or any(o.requires_grad for o in layer.parameters())))
+
+def _from_kept(layer, x, plan):
+    norm, convs = layer.param_free_norm, (layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta)
+    def make(*_):
+        rows, patterns = modulation(plan, *convs)
+        return _fold(rows, *norm_stats(norm, x)[:2]), patterns
+    table, patterns = plan._made.setdefault(layer, Kept())(make, *layer.parameters(), norm.running_mean, norm.running_var)
+    B, C, H, W = x.shape
+    out = _modulated(_flat(x), table, None if patterns is None else patterns.pixels)
+    return out.view(B, H, W, C).permute(0, 3, 1, 2)
+
 # %% ../nbs/01b_modulation.ipynb #570541e8
 def plan_of(
     maps, # an object with `segmap`, `edges` and `n_classes`, such as a `LabelMaps`
@@ -235,6 +267,7 @@ def spade_exact(
     "Do what the layer does with convolutions of the one-hot, by patterns: `[B,C,H,W]`, channels-last"
     plan = (maps if isinstance(maps, LabelPlan) else plan_of(maps)).at(x.shape[-2:])
     shared, norm = layer.mlp_shared[0], layer.param_free_norm
+    if may_keep(layer, x): return _from_kept(layer, x, plan)
     with torch.autocast(x.device.type, enabled=False):
         rows, patterns = modulation(plan, shared, layer.mlp_gamma, layer.mlp_beta)
         x = x.contiguous(memory_format=torch.channels_last)

@@ -19,10 +19,11 @@ from fastcore.all import *
 from ..callbacks import ModelAverage
 from ..core import InputError
 from ..critics import MultiScaleCritic
-from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
+from ..layers import fold_spectral, init_xavier, leaky, pack_convs, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from ..spade import SPADEResBlk, label_maps
+from ..modulation import Kept
+from ..spade import SPADE, SPADEResBlk, label_maps
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
 def _picture_size(size, aspect, factor):
@@ -59,6 +60,7 @@ class SPADEGenerator(nn.Module):
         known = ', '.join(self.doublings)
         if upsampling not in self.doublings: raise InputError(f'upsampling is {upsampling!r}, but it is one of {known}')
         store_attr(cast=False)
+        self.keeps, self.last_maps = False, None
         self.factor = 2**self.doublings[upsampling]
         if z_dim: self.size = _picture_size(size, aspect, self.factor)
         self._build()
@@ -96,7 +98,7 @@ class SPADEGenerator(nn.Module):
         return self.fc(z.to(self.fc.weight.dtype)).view(len(maps), -1, h, w)
 
     def forward(self, segmap, edges=None, z=None):
-        maps = label_maps(segmap, edges, self.n_classes, self.edges)
+        maps = self._label_maps(segmap, edges)
         self._check_size(maps)
         x = self.first(maps, z)
         for block, double in self.stages(): x = block(upsample2(x) if double else x, maps)
@@ -125,6 +127,21 @@ def groups(self:SPADEGenerator):
     ups = [getattr(self, o) for o,_ in self.named_children() if o.startswith('up_')]
     return [list(chain.from_iterable(o.parameters() for o in part)) for part in (early, ups, [self.conv_img])]
 
+# %% ../../nbs/11_models.spade.ipynb #237f95ba
+def _equal(a, b): return a is None if b is None else a is not None and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+
+@patch
+def _label_maps(self:SPADEGenerator, segmap, edges):
+    "The `LabelMaps` of a forward; if the generator keeps them, those of the last one where the maps are the same again"
+    make, last = partial(label_maps, n_classes=self.n_classes, wants_edges=self.edges), self.last_maps
+    if not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
+    if last is None or not (_equal(segmap, last.segmap) and _equal(edges, last.edges)):
+        last = self.last_maps = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
+    return last
+
+@patch
+def __getstate__(self:SPADEGenerator): return {**self.__dict__, 'last_maps': None}
+
 # %% ../../nbs/11_models.spade.ipynb #ac55f9b2
 @patch
 def __deepcopy__(self:SPADEGenerator, memo):
@@ -132,15 +149,18 @@ def __deepcopy__(self:SPADEGenerator, memo):
     for m in self.modules():
         if 'weight_orig' in m._parameters: m.weight = m.weight.detach()
     memo[id(self)] = new = self.__class__.__new__(self.__class__)
-    new.__dict__ = deepcopy(self.__dict__, memo)
+    new.__dict__ = deepcopy(self.__getstate__(), memo)
     return new
 
 # %% ../../nbs/11_models.spade.ipynb #92d49ffb
 @patch
 def for_inference(self:SPADEGenerator):
-    "Make a copy in eval mode with spectral norms folded into the weights and no gradients: the same picture, less work"
-    new = fold_spectral(deepcopy(self).eval()).requires_grad_(False)
-    new.spectral = False
+    """Make a copy for painting: eval mode, no gradients, spectral norms folded into the weights, weights kept as the processor reads
+    them, and all that a map decides kept while it stays. The same picture, less work, more memory."""
+    new = pack_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
+    for m in new.modules():
+        if isinstance(m, SPADE): m.keeps, m.mlp_gamma.kept = True, Kept()
+    new.spectral, new.keeps = False, True
     return new
 
 # %% ../../nbs/11_models.spade.ipynb #b54ccca5

@@ -1,0 +1,202 @@
+#!/usr/bin/env python
+"""Time and memory of ours against the plain dense formulation of the same network, side by side in one run.
+
+    python benchmarks/bench.py --what forward            every map, batch 1; --batch 8: eight maps at once
+    python benchmarks/bench.py --what step --batch 4     generator's turn and critic's turn, with both Adams
+    python benchmarks/bench.py --what memory             peak memory of such a step, less parameters, gradients and Adam's state
+    python benchmarks/bench.py --what growth             forward against resolution, classes and batch
+    python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
+
+Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
+line says on what machine and with which versions. "dense" is `SPADE.exact = False`: convolutions of the one-hot, as the paper writes them.
+Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
+where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
+"""
+import argparse, json, os, platform, statistics, subprocess, sys, time
+from contextlib import contextmanager
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from gaugan_fastai.core import instance_edges, resize_nearest
+from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.losses import feature_matching, hinge
+from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.spade import SPADE
+from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_turn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+def say(**kwargs): print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in kwargs.items()}), flush=True)
+
+# -- what is measured on -------------------------------------------------------------------------------------------
+
+def coco_maps(folder, size):
+    "(segmap, edges) of every COCO-Stuff sample at `size`; file id 255 becomes void, 182"
+    for fn in sorted(folder.glob('*_label/*.png')):
+        ids = torch.from_numpy(np.array(Image.open(fn)).astype(np.int64))[None]
+        ids[ids == 255] = 182
+        inst = torch.from_numpy(np.array(Image.open(fn.parent.with_name(fn.parent.name.replace('label', 'inst'))/fn.name)).astype(np.int64))[None]
+        yield fn.stem, resize_nearest(ids, size), instance_edges(resize_nearest(inst, size))
+
+def drawn_maps(size, n=21):
+    from gaugan_fastai.data.landscapes import draw_landscape
+    for i in range(n):
+        ids = torch.as_tensor(draw_landscape(i, size).segmap).long()[None]
+        yield f'landscape {i}', ids, instance_edges(ids)
+
+def all_maps(size):
+    folder = Path(os.environ.get('GAUGAN_SHARED', ROOT.parent/'shared'))/'data'/'coco_stuff_sample'
+    return list(coco_maps(folder, size) if folder.is_dir() else drawn_maps(size))
+
+def batches(maps, n):
+    "The maps in batches of n, the last ones filled up from the start"
+    maps = maps + maps[:(-len(maps)) % n]
+    for i in range(0, len(maps), n):
+        names, segs, edges = zip(*maps[i:i + n])
+        yield names[0] if n == 1 else f'{n} maps from {names[0]}', torch.cat(segs), torch.cat(edges)
+
+# -- how it is measured --------------------------------------------------------------------------------------------
+
+@contextmanager
+def path(name):
+    "Run the SPADE layers densely ('dense') or by patterns ('ours')"
+    SPADE.exact = name == 'ours'
+    try: yield
+    finally: SPADE.exact = True
+
+def race(dense, ours, n):
+    "Median seconds of both, taken in alternation after one run of each"
+    times = dict(dense=[], ours=[])
+    for i in range(n + 1):
+        for name, f in (('dense', dense), ('ours', ours)):
+            with path(name):
+                t = time.perf_counter()
+                f()
+                if i: times[name].append(time.perf_counter() - t)
+    return {k: statistics.median(v) for k, v in times.items()}
+
+def report(what, case, times, **kwargs):
+    say(what=what, case=case, dense_s=times['dense'], ours_s=times['ours'], ratio=times['dense']/times['ours'], **kwargs)
+    return times['dense']/times['ours']
+
+def summary(what, ratios, **kwargs):
+    say(what=f'{what}: all', cases=len(ratios), median_ratio=statistics.median(ratios), worst_ratio=min(ratios), best_ratio=max(ratios), **kwargs)
+
+def machine(a):
+    model = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), platform.processor()) if os.path.exists('/proc/cpuinfo') else platform.processor()
+    say(machine=model, cores=os.cpu_count(), threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), args=vars(a))
+
+def conv_rate(ngf=64, size=256):
+    "GFLOP/s of the generator's largest plain convolutions, channels-last: the rate that bounds every path"
+    layer = torch.nn.Conv2d(2*ngf, ngf, 3, padding=1).to(memory_format=torch.channels_last).requires_grad_(False)
+    x = torch.randn(1, 2*ngf, size, size).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(6):
+        t = time.perf_counter()
+        layer(x)
+        times.append(time.perf_counter() - t)
+    return 2*9*2*ngf*ngf*size**2/statistics.median(times[1:])/1e9
+
+# -- cases ---------------------------------------------------------------------------------------------------------
+
+def generator(a, n_classes=183):
+    torch.manual_seed(0)
+    return SPADEGenerator(n_classes, a.ngf, edges=True)
+
+@torch.no_grad()
+def forward(a):
+    gen = generator(a).eval()
+    fast, ratios = gen.for_inference(), []
+    say(what='convolution', gflops=conv_rate(a.ngf, a.size))
+    for name, seg, edges in batches(all_maps((a.size,)*2), a.batch):
+        times = race(lambda: gen(seg, edges), lambda: fast(seg, edges), a.repeat)
+        ratios.append(report('forward', name, times))
+    summary('forward', ratios, batch=a.batch)
+
+def trainer(a, n_classes=183):
+    "A function that takes one step on (segmap, edges, photo), generator and critic, as `SynthesisLearner` does"
+    torch.manual_seed(0)
+    gan = SynthesisGAN(SPADEGenerator(n_classes, a.ngf, edges=True), MultiScaleCritic(n_classes, a.ngf, edges=True), hinge,
+        dict(feat=lambda t: 10*feature_matching(t.fake_feats, t.real_feats)))
+    opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
+    def step(*xb, photo):
+        for turn, kwargs in (('generator', {}), ('critic', None)):
+            if turn == 'generator': fake, losses = gan(*xb, photo=photo, turn=generator_turn)
+            else: losses = gan(*xb, photo=photo, fake=fake, turn=critic_turn)
+            opt.turn = turn
+            sum(losses.values()).backward(inputs=list(getattr(gan, turn).parameters()))
+            opt.step()
+            opt.zero_grad()
+    return gan, step
+
+def photo_for(seg): return torch.rand(len(seg), 3, *seg.shape[-2:], generator=torch.Generator().manual_seed(0))*2 - 1
+
+def train_step(a):
+    _, step = trainer(a)
+    ratios = []
+    for name, seg, edges in list(batches(all_maps((a.size,)*2), a.batch))[::a.every]:
+        f = lambda: step(seg, edges, photo=photo_for(seg))
+        ratios.append(report('step', name, race(f, f, a.repeat)))
+    summary('step', ratios, batch=a.batch)
+
+def growth(a):
+    cases = [dict(size=o) for o in (64, 128, 256, 512, 1024)] + [dict(n_classes=o) for o in (8, 32, 183)] + [dict(batch=o) for o in (1, 2, 4, 8)]
+    for case in cases:
+        size, n, batch = case.get('size', a.size), case.get('n_classes', 183), case.get('batch', 1)
+        gen = generator(a, n).eval()
+        fast, maps = gen.for_inference(), all_maps((size, size))
+        name, seg, edges = list(batches(maps[len(maps)//2:] + maps, batch))[0]
+        with torch.no_grad(): times = race(lambda: gen(seg % n, edges), lambda: fast(seg % n, edges), a.repeat)
+        report('growth', name, times, **case)
+
+def resident(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
+
+def memory_child(a):
+    "One step in a fresh process: the bytes at its peak beyond what stands before it, less the gradients"
+    gan, step = trainer(a)
+    name, seg, edges = next(batches(all_maps((a.size,)*2)[10:], a.batch))
+    with path(a.child):
+        step(seg, edges, photo=photo_for(seg))   # makes Adam's state
+        before = resident('VmRSS')
+        Path('/proc/self/clear_refs').write_text('5')   # the peak starts anew
+        step(seg, edges, photo=photo_for(seg))
+    grads = max(sum(p.numel()*4 for p in o.parameters()) for o in (gan.generator, gan.critic))
+    print(resident('VmHWM') - before - grads)
+
+def memory(a):
+    if not Path('/proc/self/clear_refs').exists(): raise SystemExit('bench: --what memory reads /proc, which only Linux has')
+    peak = {}
+    for name in ('dense', 'ours'):
+        args = [sys.executable, __file__, '--what', 'memory', '--child', name, '--batch', a.batch, '--size', a.size, '--ngf', a.ngf]
+        env = dict(os.environ, MALLOC_TRIM_THRESHOLD_='65536', MALLOC_MMAP_THRESHOLD_='65536')
+        peak[name] = int(subprocess.run([*map(str, args)], check=True, capture_output=True, text=True, env=env).stdout.split()[-1])
+    say(what='memory', batch=a.batch, dense_mb=peak['dense']/2**20, ours_mb=peak['ours']/2**20, ratio=peak['ours']/peak['dense'])
+
+def parts(a):
+    from torch.profiler import ProfilerActivity, profile
+    name, seg, edges = all_maps((a.size,)*2)[10]
+    fast, (_, step) = generator(a).eval().for_inference(), trainer(a)
+    cases = dict(forward=torch.no_grad()(lambda: fast(seg, edges)), step=lambda: step(seg, edges, photo=photo_for(seg)))
+    for case, f in cases.items():
+        f()
+        with profile(activities=[ProfilerActivity.CPU]) as p: f()
+        rows = sorted(p.key_averages(), key=lambda o: -o.self_cpu_time_total)
+        total = sum(o.self_cpu_time_total for o in rows)
+        for o in rows[:14]: say(what='parts', case=case, op=o.key, share=o.self_cpu_time_total/total, ms=o.self_cpu_time_total/1000, calls=o.count)
+
+def main():
+    whats = dict(forward=forward, step=train_step, memory=memory, growth=growth, parts=parts)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--what', choices=whats, default='forward')
+    p.add_argument('--batch', type=int, default=1)
+    p.add_argument('--size', type=int, default=256)
+    p.add_argument('--ngf', type=int, default=64)
+    p.add_argument('--repeat', type=int, default=3, help='timings of each, after one that does not count')
+    p.add_argument('--every', type=int, default=1, help='take every n-th map only (steps)')
+    p.add_argument('--child', choices=('dense', 'ours'), help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if a.child: return memory_child(a)
+    machine(a)
+    whats[a.what](a)
+
+if __name__ == '__main__': main()
