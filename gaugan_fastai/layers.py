@@ -11,7 +11,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm, spectral_norm
-from .modulation import Kept
+from .modulation import Remember
 
 # %% ../nbs/04_layers.ipynb #09fd9b1a
 def leaky(
@@ -56,7 +56,7 @@ def init_xavier(
 )->nn.Module: # The same network
     """Draw the weight of every conv and linear layer from Xavier's normal distribution and set biases to 0.
 
-    Where there is a spectral norm, `weight_orig` is drawn; u and v stay (see `refresh_spectral`). SPADE, arXiv 1903.07291, section 4."""
+    Where there is a spectral norm, `weight_orig` is drawn; u and v stay (see `refresh_spectral`). SPADE, arXiv 1903.07291, appendix A."""
     for m in model.modules():
         if not isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)): continue
         nn.init.xavier_normal_(getattr(m, 'weight_orig', m.weight), gain)
@@ -95,7 +95,7 @@ class PackedConv2d(nn.Conv2d):
     def forward(self, x):
         if not self._can_pack(x): return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.shape != x.shape: self.shape,self.kept = x.shape,Kept()
+        if self.shape != x.shape: self.shape,self.kept = x.shape,Remember()
         how = list(self.stride),list(self.padding),list(self.dilation),self.groups
         packed = self.kept(lambda w: _pack(w, list(x.shape), *how), self.weight)
         stride,padding,dilation,groups = how
@@ -114,5 +114,5 @@ def pack_convs(
     "Let convolutions keep their weights in the order in which oneDNN reads them; it takes effect on CPUs, in float32."
     for m in model.modules():
         if type(m) is nn.Conv2d and hasattr(torch.ops.mkldnn, '_convolution_pointwise'):
-            m.__class__,m.shape,m.kept = PackedConv2d,None,Kept()
+            m.__class__,m.shape,m.kept = PackedConv2d,None,Remember()
     return model

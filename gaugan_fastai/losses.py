@@ -185,7 +185,7 @@ class PerceptualLoss:
 
     Images `[B,3,H,W]` in [-1, 1]; gradients flow to `fake` only. `photo` may also be `loss.photo_features(photo)`, computed before.
     `InputError` when it is made, if the network is unknown or its weights are missing. The value is unweighted (SPADE multiplies by 10).
-    Johnson et al., arXiv 1603.08155; SPADE, arXiv 1903.07291, section 3.3."""
+    Johnson et al., arXiv 1603.08155; SPADE, arXiv 1903.07291, section 3."""
     def __init__(
         self,
         net='efficientnet-lite0', # 'efficientnet-lite0', 'vgg19', or a module from images in [-1, 1] to a list of features; it is frozen

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'modulate', 'norm_stats',
-           'can_be_exact', 'Kept', 'may_keep', 'plan_of', 'spade_exact']
+           'can_be_exact', 'Remember', 'may_keep', 'plan_of', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
 import torch, torch.nn.functional as F
@@ -223,15 +223,15 @@ def can_be_exact(
     return not any(_hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
 
 # %% ../nbs/01b_modulation.ipynb #f8099d0a
-class Kept:
+class Remember:
     "Remember what `f(*tensors)` gave until one of the tensors changes; copies and pickles start empty"
     def __init__(self): self.made, self.seen = None, None
     def __call__(self, f, *tensors):
         seen = [(o.data_ptr(), o.device, 0 if o.is_inference() else o._version) for o in tensors]
         if seen != self.seen: self.made, self.seen = f(*tensors), seen
         return self.made
-    def __deepcopy__(self, memo): return Kept()
-    def __reduce__(self): return Kept, ()
+    def __deepcopy__(self, memo): return Remember()
+    def __reduce__(self): return Remember, ()
 
 # %% ../nbs/01b_modulation.ipynb #1d095f68
 def may_keep(layer, x) -> bool:
@@ -246,7 +246,7 @@ def _from_kept(layer, x, plan):
     def make(*_):
         rows, patterns = modulation(plan, *convs)
         return _fold(rows, *norm_stats(norm, x)[:2]), patterns
-    table, patterns = plan._made.setdefault(layer, Kept())(make, *layer.parameters(), norm.running_mean, norm.running_var)
+    table, patterns = plan._made.setdefault(layer, Remember())(make, *layer.parameters(), norm.running_mean, norm.running_var)
     B, C, H, W = x.shape
     out = _modulated(_flat(x), table, None if patterns is None else patterns.pixels)
     return out.view(B, H, W, C).permute(0, 3, 1, 2)

@@ -155,7 +155,7 @@ class SPADEResBlk(nn.Module):
     """Add to x what two rounds of SPADE, leaky ReLU and 3x3 convolution make of it.
 
     `blk(x, segmap, edges=None)` takes `[B,ni,H,W]` and gives `[B,nf,H,W]`; segmap as in `SPADE`. Where ni and nf differ
-    the shortcut is SPADE and a 1x1 convolution. Park et al. 2019 (arXiv 1903.07291), section 3.1, figure 4."""
+    the shortcut is SPADE and a 1x1 convolution. Park et al. 2019 (arXiv 1903.07291), section 3, figure 4."""
     def __init__(self,
         ni:int, # Channels in
         nf:int, # Channels out

@@ -22,7 +22,7 @@ from ..critics import MultiScaleCritic
 from ..layers import fold_spectral, init_xavier, leaky, pack_convs, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from ..modulation import Kept
+from ..modulation import Remember
 from ..spade import SPADE, SPADEResBlk, label_maps
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
@@ -40,7 +40,7 @@ class SPADEGenerator(nn.Module):
 
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
     multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
-    Park et al. 2019 (arXiv 1903.07291), section 3.1 and appendix A."""
+    Park et al. 2019 (arXiv 1903.07291), section 3 and appendix A."""
     doublings = dict(normal=5, more=6, most=7)
 
     def __init__(self,
@@ -159,7 +159,7 @@ def for_inference(self:SPADEGenerator):
     them, and all that a map decides kept while it stays. The same picture, less work, more memory."""
     new = pack_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
     for m in new.modules():
-        if isinstance(m, SPADE): m.keeps, m.mlp_gamma.kept = True, Kept()
+        if isinstance(m, SPADE): m.keeps, m.mlp_gamma.kept = True, Remember()
     new.spectral, new.keeps = False, True
     return new
 
