@@ -12,6 +12,7 @@ from fastcore.all import *
 
 from .core import InputError, onehot, resize_nearest
 from .modulation import can_be_exact, spade_exact
+from .convs import PatchConv2d
 from .layers import leaky, spectral
 
 # %% ../nbs/10_spade.ipynb #e64fd5fd
@@ -166,7 +167,7 @@ class SPADEResBlk(nn.Module):
         super().__init__()
         nm, wrap = min(ni, nf), spectral if spectral_norm else noop
         spade = partial(SPADE, n_classes=n_classes, **kwargs)
-        self.conv_0, self.conv_1 = wrap(nn.Conv2d(ni, nm, 3, padding=1)), wrap(nn.Conv2d(nm, nf, 3, padding=1))
+        self.conv_0, self.conv_1 = wrap(PatchConv2d(ni, nm, 3, padding=1)), wrap(PatchConv2d(nm, nf, 3, padding=1))
         if ni != nf: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
         self.norm_0, self.norm_1 = spade(ni), spade(nm)
         if ni != nf: self.norm_s = spade(ni)

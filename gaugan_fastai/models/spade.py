@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..callbacks import ModelAverage
+from ..convs import pack_convs
 from ..core import InputError
 from ..critics import MultiScaleCritic
-from ..layers import fold_spectral, init_xavier, leaky, pack_convs, refresh_spectral, upsample2
+from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from ..modulation import Remember
@@ -134,7 +135,8 @@ def _equal(a, b): return a is None if b is None else a is not None and a.dtype =
 def _label_maps(self:SPADEGenerator, segmap, edges):
     "The `LabelMaps` of a forward; if the generator keeps them, those of the last one where the maps are the same again"
     make, last = partial(label_maps, n_classes=self.n_classes, wants_edges=self.edges), self.last_maps
-    if not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if recorded or not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
     if last is None or not (_equal(segmap, last.segmap) and _equal(edges, last.edges)):
         last = self.last_maps = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
     return last
