@@ -168,6 +168,8 @@ class TimeBudget(Callback):
         if share >= 1 and self.learn.iter + self.learn.epoch > 0:
             self.over = True
             raise CancelTrainException()
+    def after_cancel_train(self):
+        if self.over and hasattr(self.learn, 'recorder'): self.learn.recorder.cancel_train = False   # or its columns shift
     def after_epoch(self):
         if self.over: raise CancelFitException()
 

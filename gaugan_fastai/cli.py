@@ -7,7 +7,7 @@ __all__ = ['commands', 'hw', 'decoding', 'void_class', 'positive', 'count', 'nam
            'main']
 
 # %% ../nbs/18_cli.ipynb #410a5dff
-import argparse, json, re, shutil, signal, sys
+import argparse, json, re, shlex, signal, sys, warnings
 from pathlib import Path
 from fastcore.script import anno_parser
 
@@ -94,28 +94,33 @@ def train(
 ):
     "Train SPADE on a folder of pairs: checkpoints, history, sample grids and the model go to --out"
     from fastai.vision.all import set_seed
+    from gaugan_fastai.core import InputError
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.runs import Run
     set_seed(seed, reproducible=True)
     data = dict(train=train, valid=valid, void=void, decode=decode, edges=edges, num_workers=workers, seed=seed)
     dls = PairedDataLoaders.from_folder(path, size=size, bs=bs, **data)
     out = out or Path('runs')/Path(path).resolve().name
+    if minutes and epochs: raise InputError('--minutes and --epochs are two budgets: give one of them')
+    if workers<0: raise InputError(f'--workers {workers}: give 0 or more')
     options = dict(preset=preset, ngf=ngf, nhidden=nhidden, perceptual=None if perceptual == 'none' else perceptual)
     run = Run(dls, out, resume, save_minutes=save_minutes, **options)
     n,m,(h,w) = len(dls.train_ds),len(dls.valid_ds),size
     print(f'{path}: {n} pairs to train, {m} to validate, {dls.n_classes} classes, {h}x{w}; the run is in {out}')
     run.fit(minutes=None if epochs else minutes or 60, epochs=epochs, lr=lr)
-    print(f'Last samples: {max((out/"samples").glob("*.png"))}\nPaint with: gaugan generate {out} MAPS')
+    print(f'Last samples: {max((out/"samples").glob("*.png"))}')
+    print(f'Paint with: gaugan generate {shlex.quote(str(out))} MAPS' if not edges else 'Paint with: learn.predict(map, edges=...) in Python')
 
 # %% ../nbs/18_cli.ipynb #1021aec9
 def _map_files(path):
     "The pictures in a folder, or the one file"
     from gaugan_fastai.core import InputError
+    from gaugan_fastai.data.layouts import _EXTENSIONS
     path = Path(path)
     if path.is_file(): return [path]
     if not path.is_dir(): raise InputError(f'{path} does not exist: give a label map or a folder of label maps')
-    found = sorted(o for o in path.iterdir() if o.is_file() and o.name[0] != '.')
-    if not found: raise InputError(f'{path} holds no file: give a label map or a folder of label maps')
+    found = sorted(o for o in path.iterdir() if o.is_file() and o.name[0] != '.' and o.suffix.lower() in _EXTENSIONS)
+    if not found: raise InputError(f'{path} holds no picture: give a label map or a folder of label maps')
     twice = [o.name for o in found if sum(o.stem == p.stem for p in found)>1]
     if twice: raise InputError(f'{path} holds {" and ".join(twice[:2])}, whose pictures would have the same name')
     return found
@@ -163,17 +168,16 @@ Next, change a map in {out}/maps and paint it: gaugan generate {out} {out}/maps 
 """
 
 def _demo_folder(out):
-    "Make the folder of a demo anew; only an earlier demo is overwritten"
+    "Make the folder of a demo; nothing that exists is overwritten"
     from gaugan_fastai.core import InputError
-    if out.exists() and not (out/'DEMO.txt').is_file():
-        raise InputError(f'{out} exists and is no earlier demo: choose another folder with --out')
-    shutil.rmtree(out, ignore_errors=True)
+    if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
+    if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
     out.mkdir(parents=True)
     (out/'DEMO.txt').write_text(_demo_words.format(out=out), encoding='utf-8')
     return out
 
 def demo(
-    out:Path='gaugan_demo', # Folder for pictures and weights
+    out:Path=None,          # Folder for pictures and weights (default: gaugan_demo, then gaugan_demo_2 ...)
     minutes:positive=2.5,   # Time to train
     size:hw=(64,64),        # Pictures' height x width, multiples of 32
     n:count=400,            # Scenes to draw and train on
@@ -183,9 +187,11 @@ def demo(
 ):
     "Draw landscapes, train a small SPADE on them, and paint maps it has not seen"
     from fastai.vision.all import set_seed
+    from gaugan_fastai.core import InputError
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.runs import Run
-    out = _demo_folder(Path(out))
+    if any(o % 32 for o in size): raise InputError(f'--size {size[0]}x{size[1]}: both must be multiples of 32')
+    out = _demo_folder(out)
     print(f'Drawing {n} landscapes of {size[0]}x{size[1]} pixels ...')
     dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(4, n), seed=seed)
     set_seed(seed, reproducible=True)
@@ -219,6 +225,7 @@ def main(
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
     if argv is None: signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
+    warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     name = _top_parser().parse_args(argv[:1]).command
     options = vars(anno_parser(commands[name], prog=f'gaugan {name}').parse_args(argv[1:]))
     for o in ('pdb','xtra'): options.pop(o)
@@ -227,6 +234,6 @@ def main(
     except ValueError as e:
         from gaugan_fastai.core import InputError
         if not isinstance(e, InputError): raise
-        words = str(e)
+        words = re.sub(r'\bpass (void|decode|valid|train)=', r'pass --\1 ', str(e))
     print(f'gaugan {name}: {words}', file=sys.stderr)
     return 1

@@ -76,7 +76,7 @@ class LabelSpace:
         void='auto', # Void class: name or file id (255 is allowed), 'auto' (look for a usual name), or None
         decode=None, # What files hold: None (ids), 'palette' (colours), 'index' (of a palette), {value: name or id}
     ):
-        if decode=='palette' and palette is None: raise InputError("decode='palette' needs palette=, a colour a class")
+        if decode=='palette' and palette is None: raise InputError("decode='palette' needs palette=, a colour a class (or palette.txt beside codes.txt, 'r g b' a line)")
         names = _check_codes(codes)
         n,file_void = len(names),_find_void(names, void)
         file_ids = list(range(n))

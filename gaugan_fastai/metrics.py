@@ -166,8 +166,8 @@ def score_learner(
     segmenter:Segmenter=None, # See `score_pictures`
     **kwargs, # Passed to `score_pictures`
 )->dict: # See `score_pictures`
-    "Score what a learner's generator paints from the maps of a loader."
-    fakes,reals,segs = paint_all(learn.model.generator, ifnone(dl, learn.dls.valid))
+    "Score what a learner paints from the maps of a loader, with its averaged weights where it has some, as `predict` does."
+    with learn.painting() as gen: fakes,reals,segs = paint_all(gen, ifnone(dl, learn.dls.valid))
     return score_pictures(fakes, reals, segs, learn.dls.labels, segmenter, **kwargs)
 
 # %% ../nbs/08_metrics.ipynb #60d08bcc

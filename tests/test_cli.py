@@ -173,9 +173,36 @@ def test_generate_refuses(run, scenes, tmp_path):
     assert 'model.json' in refused('generate', tmp_path, scenes/'val/labels')
     assert 'does not exist' in refused('generate', run, tmp_path/'none')
     (tmp_path/'empty').mkdir()
-    assert 'holds no file' in refused('generate', run, tmp_path/'empty')
+    (tmp_path/'empty/notes.txt').write_text('no picture')
+    assert 'holds no picture' in refused('generate', run, tmp_path/'empty')
+    (tmp_path/'file').write_text('in the way')
+    assert 'is a file' in refused('generate', run, scenes/'val/labels', '--out', tmp_path/'file')
+    (tmp_path/'killed').mkdir()
+    shutil.copy(run/'run.json', tmp_path/'killed')
+    assert '--resume' in refused('generate', tmp_path/'killed', scenes/'val/labels')
     code, out, err = gaugan('generate', run, scenes/'val/labels', '--out', tmp_path/'c', '--size', '33')
     assert code == 1 and out.startswith('0 of 4') and 'multiples of 32' in err
+
+def test_generate_does_not_paint_over_its_maps(run, scenes, tmp_path):
+    maps = shutil.copytree(scenes/'val/labels', tmp_path/'maps')
+    before = {o.name: o.read_bytes() for o in maps.iterdir()}
+    assert 'is a label map itself' in refused('generate', run, maps, '--out', maps)
+    assert {o.name: o.read_bytes() for o in maps.iterdir()} == before
+
+@pytest.mark.parametrize('args, words', [(['--size', '40x64'], 'multiples of 32'), (['--preset', 'huge'], "preset is 'huge'"),
+    (['--perceptual', 'resnet'], 'resnet'), (['--ngf', '4', '--minutes', '1'], 'two budgets'), (['--workers', '-1'], '0 or more')], ids=str)
+def test_a_typo_leaves_the_folder_free(scenes, tmp_path, args, words):
+    assert words in refused('train', scenes, '--out', tmp_path/'run', '--epochs', 1, *small, *args)
+    code, _, err = gaugan('train', scenes, '--out', tmp_path/'run', '--epochs', 1, *small)
+    assert code == 0, err
+
+def test_train_says_when_out_is_a_file(scenes, tmp_path):
+    (tmp_path/'file').write_text('in the way')
+    assert 'is a file' in refused('train', scenes, '--out', tmp_path/'file', '--epochs', 1, *small)
+
+def test_doctor_says_one_thing_about_bad_codes(copy):
+    code, out, _ = gaugan('doctor', copy, '--void', 'nothing')
+    assert code == 1 and out.count('PROBLEM') == 1 and 'drop the class' not in out, out
 
 # -- demo --------------------------------------------------------------------------------------------------------
 
@@ -188,6 +215,6 @@ def test_demo(tmp_path):
     code, out, err = process('generate', 'gaugan_demo', 'gaugan_demo/maps', '--out', 'painted', cwd=tmp_path)
     assert code == 0 and out.startswith('4 of 4'), err
     assert (tmp_path/'painted/ruler_0.png').read_bytes() == (demo/'painted/ruler_0.png').read_bytes()
-    (demo/'DEMO.txt').unlink()
-    assert 'no earlier demo' in refused('demo', *tiny, run=process, cwd=tmp_path)
-    assert (demo/'model/model.safetensors').exists(), 'nothing that is not a demo is deleted'
+    assert 'exists' in refused('demo', *tiny, '--out', 'gaugan_demo', run=process, cwd=tmp_path)
+    code, out, err = process('demo', *tiny, cwd=tmp_path)
+    assert code == 0 and (tmp_path/'gaugan_demo_2/ruler.png').exists() and (demo/'ruler.png').exists(), 'an earlier demo stays'

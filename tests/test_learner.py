@@ -1,9 +1,10 @@
 """The learner against the training traces of the originals, and the contracts that no notebook cell can show in a minute."""
 import copy, json, zlib
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, Path
+from fastai.vision.all import Callback, GradientAccumulation, Path, SaveModelCallback
 from safetensors.torch import load_file
 from conftest import shared_path
+from gaugan_fastai.callbacks import ModelAverage, TimeBudget
 from gaugan_fastai.core import InputError, instance_edges
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.paired import PairedDataLoaders
@@ -215,3 +216,46 @@ def test_autocast_changes_the_arithmetic_and_not_the_weights(dls, dtype):
     other = SynthesisLearner(learn.dls, plain.generator, plain.critic, terms=dict(l1=l1))
     with other.no_bar(), other.no_logging(): other.fit(1)
     for k, v in other.history[0]['train'].items(): assert learn.history[0]['train'][k] == pytest.approx(v, rel=.05, abs=.02), k
+
+# -- fastai's own callbacks, and ours beside them ------------------------------------------------------------------
+
+def test_the_best_epoch_can_be_kept(dls, tmp_path):
+    learn = make(dls, path=tmp_path, cbs=SaveModelCallback(monitor='valid_loss', with_opt=True))
+    with learn.no_bar(), learn.no_logging(): learn.fit(2)
+    assert (tmp_path/'models/model.pth').exists()
+
+def test_what_counts_one_step_a_batch_is_refused(dls):
+    learn = make(dls, cbs=GradientAccumulation(8))
+    with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='two turns'): learn.fit(1)
+    learn = make(dls).to_fp16()
+    with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='autocast_dtype'): learn.fit(1)
+
+def test_columns_stay_in_place_when_the_time_is_over(dls):
+    now = iter(range(10**6))
+    learn = make(dls, cbs=TimeBudget(len(dls.train)*1.5/60, clock=lambda: float(next(now))))
+    with learn.no_bar(), learn.no_logging(): learn.fit(10)
+    assert learn.time_budget.over
+    names = learn.recorder.metric_names[1:-1]
+    assert {len(o) for o in learn.recorder.values} == {len(names)}
+    last = dict(zip(names, learn.recorder.values[-1]))
+    assert last['gan'] == pytest.approx(learn.history[-1]['train']['gan'])
+
+def test_scores_are_of_the_averaged_weights(dls, monkeypatch):
+    import gaugan_fastai.metrics as metrics
+    learn = make(dls, cbs=ModelAverage(.9), lr=.01)
+    with learn.no_bar(), learn.no_logging(): learn.fit(2)
+    monkeypatch.setattr(metrics, 'score_pictures', lambda fakes, *args, **kwargs: fakes)
+    fakes = metrics.score_learner(learn)
+    assert torch.allclose(fakes, learn.get_preds()[0], atol=1e-5)
+    assert not torch.allclose(fakes, metrics.paint_all(learn.model.generator, dls.valid)[0], atol=1e-3)
+
+def test_results_of_maps_alone_and_of_nothing(dls, tmp_path):
+    learn = make(dls, path=tmp_path)
+    learn.show_results(dl=dls.test_dl([o.segmap for o in dls.valid_ds.items]))
+    learn.export()
+    from fastai.vision.all import load_learner
+    with pytest.raises(InputError, match='no picture to show'): load_learner(tmp_path/'export.pkl').show_results()
+
+@pytest.mark.parametrize('kwargs, words', [(dict(size='96x128'), '96x128'), (dict(edges=np.zeros((10, 32), bool)), r'\(10, 32\)'), (dict(edges='e.png'), 'a str')], ids=str)
+def test_predict_refuses(dls, kwargs, words):
+    with pytest.raises(InputError, match=words): make(dls).predict(np.zeros((32, 32), np.uint8), **kwargs)

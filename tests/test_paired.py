@@ -108,3 +108,13 @@ def test_one_bit_maps_and_big_ids():
 
 def test_onehot_refuses_what_does_not_fit():
     with pytest.raises(RuntimeError): onehot(torch.tensor([[3]]), 3)
+
+def test_misspelt_options_and_deeper_folders_are_refused(tmp_path):
+    some = list(pairs(4))
+    with pytest.raises(TypeError, match='horizontal_flip'): PairedDataLoaders.from_pairs(some, some, LabelSpace('abc'), 32, 2, horizontal_flip=0)
+    for kind in ('images', 'labels'):
+        (tmp_path/'train'/kind/'city').mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path/'train'/kind/'city/1.png')
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path/'train'/kind/'2.png')
+    (tmp_path/'codes.txt').write_text('a\nb\n')
+    with pytest.raises(InputError, match='a folder of pictures, city'): PairedDataLoaders.from_folder(tmp_path, 32, valid='train')

@@ -36,6 +36,7 @@ class Report:
         path:Path, # Folder of the data set
     ):
         self.path,self.labels,self.pairs = Path(path),None,{}              # pairs: split -> [(photo, label map)]
+        self.named = True                                                  # do the classes have names?
         self.problems,self.notes = {},{}                                   # (fact, cure) -> files
         self.pixels,self.maps,self.sizes = {},Counter(),Counter()          # pixels: split -> Counter of library ids
 
@@ -115,7 +116,7 @@ def examine_pair(
 def _judge_classes(report):
     "Note the classes that are missing, rare or void, from the pixels counted"
     codes,first_split = report.labels.codes,first(report.pixels)
-    if first_split is None: return
+    if first_split is None or not report.sizes or not report.named: return
     n = np.array([report.pixels[first_split][i] for i in range(len(codes))])
     void = report.labels.void
     share = n/max(1, n.sum())
@@ -155,6 +156,7 @@ def examine(
     try: report.labels = LabelSpace.from_file(path/'codes.txt', void=void, decode=decode)
     except InputError as e:
         report.problem(*_diagnosis(e, path/'codes.txt'), path/'codes.txt')
+        report.named = False
         report.labels = LabelSpace(map(str, range(256)), void=None)
     for split in splits:
         pairs,pixels = pair_up(split, report),Counter()
@@ -196,8 +198,8 @@ def tell(
     "Print histogram, problems and notes"
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
     sizes = ', '.join(f'{w}x{h} ({n})' for (w,h),n in report.sizes.most_common(3))
-    print(f'{report.path.name}: pairs: {splits}; sizes (width x height): {sizes}{", ..."*(len(report.sizes)>3)}')
-    print(*_histogram(report), sep='\n')
+    print(f'{report.path.name}: pairs: {splits}; sizes (width x height): {sizes or "no map could be read"}{", ..."*(len(report.sizes)>3)}')
+    if report.sizes: print(*_histogram(report), sep='\n')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):
         for o in _findings(head, found, report.path): print(o)
     n,m = len(report.problems),len(report.notes)

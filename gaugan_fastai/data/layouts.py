@@ -32,6 +32,9 @@ def _pictures(folder, what, suffix=''):
         stem = fn.stem.removesuffix(suffix)
         if stem in found: raise InputError(f'{found[stem]} and {fn.name} have the same stem: keep one of them')
         found[stem] = fn
+    deeper = [o for o in folder.iterdir() if o.is_dir() and any(f.suffix.lower() in _EXTENSIONS for f in o.iterdir())]
+    if deeper: raise InputError(f'{what} folder {folder} holds a folder of pictures, {deeper[0].name}, which is not read: '
+        'put all pictures into one folder')
     if not found: raise InputError(f'{what} folder {folder} holds no pictures (.png .jpg .bmp ...): put them there')
     return found
 

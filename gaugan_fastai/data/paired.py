@@ -127,8 +127,12 @@ class PairedDataLoaders(DataLoaders):
         return res
 
 # %% ../../nbs/03_data.paired.ipynb #a9e80f25
-def _check_options(train, valid, bs, flip, color):
+_for_loaders = set('val_bs device shuffle shuffle_train val_shuffle drop_last val_drop_last pin_memory prefetch_factor persistent_workers verbose after_batch before_batch timeout'.split())
+
+def _check_options(train, valid, bs, flip, color, **kwargs):
     "Raise `InputError` for options that cannot work"
+    for o in kwargs:
+        if o not in _for_loaders: raise TypeError(f'PairedDataLoaders has no option {o!r}: see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}')
     n = len(train)
     if not n or not len(valid): raise InputError(f'{n} pairs to train and {len(valid)} to validate on: both need some')
     if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
@@ -160,7 +164,7 @@ def from_pairs(cls:PairedDataLoaders,
 ) -> PairedDataLoaders:
     "Make loaders from pairs; raise `InputError` for unusable options, sizes that differ, and (if kept) unusable files"
     pairs,n = L(Pair(*o) for o in [*train, *valid]),len(train)
-    _check_options(train, valid, bs, flip, color)
+    _check_options(train, valid, bs, flip, color, **kwargs)
     resize = PairedResize(size, load)
     blocks = _kept_blocks(labels, edges, resize)
     with futures.ThreadPoolExecutor(2) as pool: sizes = list(pool.map(check_pair, pairs))

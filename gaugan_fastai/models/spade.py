@@ -60,6 +60,7 @@ class SPADEGenerator(nn.Module):
         super().__init__()
         known = ', '.join(self.doublings)
         if upsampling not in self.doublings: raise InputError(f'upsampling is {upsampling!r}, but it is one of {known}')
+        if min(n_classes, ngf, nhidden) < 1: raise InputError(f'n_classes={n_classes}, ngf={ngf} and nhidden={nhidden} must be at least 1')
         store_attr(cast=False)
         self.keeps, self.last_maps = False, None
         self.factor = 2**self.doublings[upsampling]
@@ -211,6 +212,8 @@ def spade_learner(
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm)
+    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
+        f'upsampling={upsampling!r} paints multiples of {gen.factor}: choose such a size')
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
     losses = {}
     if feat: losses['feat'] = feature_matching_term(feat)
