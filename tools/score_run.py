@@ -5,7 +5,7 @@
         before=fresh during=keep/30.pth after=runs/camvid/last.pth
 
 KID (efficientnet-lite0) against the split's photos, mIoU and pixel accuracy as `train_segmenter`'s network reads the fakes.
-Writes OUT/scores.json (figures and protocol), OUT/curves.png (losses of the run) and OUT/fakes.png (fakes alone: columns are
+Writes OUT/scores.json (figures and protocol), OUT/curves.png (losses of the run) and OUT/fakes.jpg (fakes alone: columns are
 the checkpoints, rows the same label maps). `fresh` means the network before its first step. Label maps and photos are not drawn.
 With --real also `real`, the split's own photos, for the ceiling of mIoU and the floor of KID (against the training photos).
 """
@@ -73,7 +73,7 @@ def main():
         scores['real'] = score_pictures(photos, real, maps, dls.labels, segmenter, split=f'{a.test} photos against {a.train} photos')
         print('real', {k: round(v, 4) for k, v in scores['real'].items() if isinstance(v, float)})
     (a.out/'scores.json').write_text(json.dumps(scores, indent=1) + '\n')
-    Image.fromarray(image_grid(*columns)).save(a.out/'fakes.png')
+    Image.fromarray(image_grid(*columns)).save(a.out/'fakes.jpg', quality=92)
     plot_curves(a.run, a.out)
 
 if __name__ == '__main__':
