@@ -150,18 +150,19 @@ def _demo_pictures(run, out, n=6):
     model,labels = load_model(run.out),run.dls.labels
     for o in ('maps','painted'): (out/o).mkdir(exist_ok=True)
     held = [(np.asarray(o.segmap),np.asarray(o.photo)) for o in run.dls.valid_ds.items[:n]]
-    rows = [(labels.colorize(m),paint(model, m),p) for m,p in held]
-    Image.fromarray(image_grid(*map(np.stack, zip(*rows)))).save(out/'held_out.png')
+    columns = [(labels.colorize(m),paint(model, m),p) for m,p in held]
+    Image.fromarray(image_grid(*map(np.stack, columns))).save(out/'held_out.png')
     maps = ruler_maps(run.dls.size)
     pictures = [paint(model, o) for o in maps]
     for i,(m,p) in enumerate(zip(maps, pictures)):
         Image.fromarray(m).save(out/f'maps/ruler_{i}.png')
         Image.fromarray(p).save(out/f'painted/ruler_{i}.png')
-    Image.fromarray(image_grid(labels.colorize(np.stack(maps)), np.stack(pictures))).save(out/'ruler.png')
+    columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
+    Image.fromarray(image_grid(*map(np.stack, columns))).save(out/'ruler.png')
 
 _demo_words = """
-{out}/held_out.png   scenes it has not seen: label map | painted | as our code draws it
-{out}/ruler.png      maps drawn with a ruler: label map | painted
+{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
+{out}/ruler.png      maps drawn with a ruler: label map, painted
 {out}/model          the weights (model.safetensors) and what they are (model.json)
 
 Next, change a map in {out}/maps and paint it: gaugan generate {out} {out}/maps --out painted

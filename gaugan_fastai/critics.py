@@ -9,8 +9,12 @@ __all__ = ['PatchCritic', 'critic_input', 'MultiScaleCritic']
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, onehot
+from .modulation import hooked
+from .patterns import LabelPlan
+from .reads import label_part, reads_enough
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/05_critics.ipynb #c4e6f8a2
@@ -38,13 +42,23 @@ class PatchCritic(nn.Module):
             self.add_module(f'model{i}', layer)
         self.add_module(f'model{n_layers}', nn.Sequential(nn.Conv2d(nfs[-1], 1, 4, 1, 2)))
 
-    def forward(self, x):
-        feats = []
-        for layer in self.children(): feats.append(x := layer(x))
+    def forward(self, x, labels=None):
+        "`labels`: what the first convolution makes of further channels, those before x's (`label_part`)"
+        first,*layers = self.children()
+        feats = [first(x) if labels is None else first[1](self._rest(first[0], x)+labels)]
+        for layer in layers: feats.append(layer(feats[-1]))
         return feats
+
+    def _rest(self, conv, x): return F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
 
 # %% ../nbs/05_critics.ipynb #2f1a6658
 def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) else x
+
+def _check_shapes(segmap, image, edges):
+    want = (image.shape[0], *image.shape[-2:])
+    for name,x in [('segmap', segmap), ('edges', edges)]:
+        if x is not None and tuple(x.shape)!=want: raise InputError(
+            f'{name} of shape {tuple(x.shape)} does not fit images of shape {tuple(image.shape)}: give [B,H,W] = {want}')
 
 def critic_input(
     segmap:Tensor, # int64 `[B,H,W]`, ids 0..n_classes-1
@@ -54,10 +68,7 @@ def critic_input(
 )->Tensor: # float `[B,n_classes(+1)+3,H,W]`
     "Lay labels, edge map and image side by side, in the order of the published critics."
     segmap,image,edges = map(_plain, (segmap, image, edges))
-    want = (image.shape[0], *image.shape[-2:])
-    for name,x in [('segmap', segmap), ('edges', edges)]:
-        if x is not None and tuple(x.shape)!=want: raise InputError(
-            f'{name} of shape {tuple(x.shape)} does not fit images of shape {tuple(image.shape)}: give [B,H,W] = {want}')
+    _check_shapes(segmap, image, edges)
     parts = [onehot(segmap, n_classes).to(image.dtype)]
     if edges is not None: parts.append(edges[:,None].to(image.dtype))
     return torch.cat(parts+[image], dim=1)
@@ -69,6 +80,7 @@ class MultiScaleCritic(nn.Module):
     `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with `edges=True` only). Returns a list (scale,
     full size first) of lists (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints.
     Raises `InputError` for missing or surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
+    exact = True # read labels by patterns where that is less work; False: always by a convolution of the one-hot
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
         self,
@@ -88,8 +100,27 @@ class MultiScaleCritic(nn.Module):
     def forward(self, segmap, image, edges=None):
         if self.edges and edges is None: raise InputError('this critic has an edge channel (edges=True): pass edges, bool [B,H,W]')
         if edges is not None and not self.edges: raise InputError('edges were passed, but this critic was made without: use edges=True')
-        x,res = critic_input(segmap, image, self.n_classes, edges),[]
+        plan = self._plan(*map(_plain, (segmap, image, edges)))
+        x,res = _plain(image) if plan else critic_input(segmap, image, self.n_classes, edges),[]
         for i,critic in enumerate(self.children()):
             if i: x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            res.append(critic(x))
+            res.append(critic(x, self._labels(critic, plan, i)))
         return res
+
+# %% ../nbs/05_critics.ipynb #20b5b03b
+@patch
+def _plan(self:MultiScaleCritic, segmap, image, edges):
+    "The plan of the maps if they are to be read by patterns, else None"
+    _check_shapes(segmap, image, edges)
+    critics,recorded = list(self.children()),torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not self.exact or recorded or self.n_classes<32 or len(critics)>2: return None
+    if segmap.is_meta or any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
+    conv,plan = critics[0].model0[0],LabelPlan(segmap, edges, self.n_classes).at(segmap.shape[-2:])
+    return plan if reads_enough(plan, conv.kernel_size[0], conv.stride[0], conv.padding[0]) else None
+
+@patch
+def _labels(self:MultiScaleCritic, critic, plan, i):
+    "What the first layer of scale i makes of the labels, `[B,ndf,h,w]`, or None"
+    if plan is None: return None
+    conv = critic.model0[0]
+    return label_part(plan, conv.weight[:,:plan.n_in], conv.stride[0], conv.padding[0], half=i>0)

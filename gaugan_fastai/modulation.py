@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'modulate', 'norm_stats',
-           'can_be_exact', 'Remember', 'may_keep', 'plan_of', 'spade_exact']
+           'hooked', 'can_be_exact', 'Remember', 'may_keep', 'plan_of', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
 import torch, torch.nn.functional as F
@@ -213,14 +213,14 @@ class _PlainGrad(Function):
     def backward(ctx, grad): return grad.contiguous()
 
 # %% ../nbs/01b_modulation.ipynb #321d8186
-def _hooked(m): return bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
+def hooked(m): return bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
 
 def can_be_exact(
     layer, # a module with `mlp_shared`, `mlp_gamma`, `mlp_beta`
 ) -> bool:
     "May the layer's convolutions be replaced? Not where hooks wait for them, nor while exporting or compiling"
     if torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
-    return not any(_hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
+    return not any(hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
 
 # %% ../nbs/01b_modulation.ipynb #f8099d0a
 class Remember:
@@ -237,7 +237,7 @@ class Remember:
 def may_keep(layer, x) -> bool:
     "Are scale and shift of the layer's patterns constants? With `layer.keeps`, in eval mode, where no gradient is asked for"
     norm = layer.param_free_norm
-    if not getattr(layer, 'keeps', False) or type(norm) is not nn.BatchNorm2d or norm.affine or _hooked(norm): return False
+    if not getattr(layer, 'keeps', False) or type(norm) is not nn.BatchNorm2d or norm.affine or hooked(norm): return False
     if norm.training or norm.running_mean is None or x.dtype != layer.mlp_gamma.weight.dtype: return False
     return not (torch.is_grad_enabled() and (x.requires_grad or any(o.requires_grad for o in layer.parameters())))
 
@@ -271,6 +271,6 @@ def spade_exact(
     with torch.autocast(x.device.type, enabled=False):
         rows, patterns = modulation(plan, shared, layer.mlp_gamma, layer.mlp_beta)
         x = x.contiguous(memory_format=torch.channels_last)
-        fold = type(norm) is nn.BatchNorm2d and not norm.affine and not _hooked(norm)
+        fold = type(norm) is nn.BatchNorm2d and not norm.affine and not hooked(norm)
         if fold: return modulate(x, rows, patterns, *norm_stats(norm, x))
         return modulate(_PlainGrad.apply(norm(x)), rows, patterns)

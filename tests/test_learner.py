@@ -76,8 +76,9 @@ def test_trace_of_the_originals(name):
         # 1e-4 of the loss, or of the verdicts' scale of 1; a ReLU on its kink may show in the third step (float64, below, is exact)
         tol = 1e-4 if i < 2 else 3e-4
         for k, v in _names.items(): assert ours[k] == pytest.approx(theirs[v], rel=tol, abs=tol), (i, k)
-    for i, tol in enumerate([2e-5, 1e-4, 2e-4]):
-        assert (learn.trace.fakes[i] - data[f'step{i}.generated']).abs().max() < tol
+    for i, tol in enumerate([2e-5, 1e-4, 5e-3]):   # the third: Adam moves an entry by lr even where its gradient is rounding noise
+        off = (learn.trace.fakes[i] - data[f'step{i}.generated']).abs()
+        assert off.max() < tol and off.mean() < min(tol, 1e-4), i
 
 @pytest.mark.parametrize('name', ['ttur_edge64', 'no_ttur64'])
 def test_final_parameters_in_float64(name):
