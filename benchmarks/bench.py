@@ -8,7 +8,7 @@
     python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
 
 Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
-line says on what machine and with which versions. "dense" is `SPADE.exact = False`: convolutions of the one-hot, as the paper writes them.
+line says on what machine and with which versions. "dense" sets `exact = False` on SPADE, critic and `PatchConv2d`: convolutions of the one-hot, as the paper writes them.
 Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
 where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
 """
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
+from gaugan_fastai.convs import PatchConv2d
 from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.losses import feature_matching, hinge
@@ -59,10 +60,10 @@ def batches(maps, n):
 
 @contextmanager
 def path(name):
-    "Run the SPADE layers densely ('dense') or by patterns ('ours')"
-    SPADE.exact = name == 'ours'
+    "SPADE layers and critics with convolutions of the one-hot ('dense'), or by patterns ('ours')"
+    SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = name == 'ours'
     try: yield
-    finally: SPADE.exact = True
+    finally: SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = True
 
 def race(dense, ours, n):
     "Median seconds of both, taken in alternation after one run of each"
