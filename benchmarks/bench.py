@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Time and memory of ours against the plain dense formulation of the same network, side by side in one run.
 
-    python benchmarks/bench.py --what forward            every map, batch 1; --batch 8: eight maps at once
+    python benchmarks/bench.py --what forward            every map, batch 1; --batch 8: eight maps at once. Each map as if new, and as
+                                                         if only the style had changed (scale and shift kept)
     python benchmarks/bench.py --what step --batch 4     generator's turn and critic's turn, with both Adams
     python benchmarks/bench.py --what memory             peak memory of such a step, less parameters, gradients and Adam's state
     python benchmarks/bench.py --what growth             forward against resolution, classes and batch
@@ -61,15 +62,15 @@ def batches(maps, n):
 @contextmanager
 def path(name):
     "SPADE layers and critics with convolutions of the one-hot ('dense'), or by patterns ('ours')"
-    SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = name == 'ours'
+    SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = name != 'dense'
     try: yield
     finally: SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = True
 
-def race(dense, ours, n):
-    "Median seconds of both, taken in alternation after one run of each"
-    times = dict(dense=[], ours=[])
+def race(n, **fs):
+    "Median seconds of each function, taken in alternation after one run of each"
+    times = {k: [] for k in fs}
     for i in range(n + 1):
-        for name, f in (('dense', dense), ('ours', ours)):
+        for name, f in fs.items():
             with path(name):
                 t = time.perf_counter()
                 f()
@@ -77,7 +78,7 @@ def race(dense, ours, n):
     return {k: statistics.median(v) for k, v in times.items()}
 
 def report(what, case, times, **kwargs):
-    say(what=what, case=case, dense_s=times['dense'], ours_s=times['ours'], ratio=times['dense']/times['ours'], **kwargs)
+    say(what=what, case=case, **{f'{k}_s': v for k, v in times.items()}, ratio=times['dense']/times['ours'], **kwargs)
     return times['dense']/times['ours']
 
 def summary(what, ratios, **kwargs):
@@ -104,15 +105,22 @@ def generator(a, n_classes=183):
     torch.manual_seed(0)
     return SPADEGenerator(n_classes, a.ngf, edges=True)
 
+def anew(fast, seg, edges):
+    "Paint as if the map had not been seen before"
+    fast.last_maps = None
+    return fast(seg, edges)
+
 @torch.no_grad()
 def forward(a):
     gen = generator(a).eval()
-    fast, ratios = gen.for_inference(), []
+    fast, ratios, kept = gen.for_inference(), [], []
     say(what='convolution', gflops=conv_rate(a.ngf, a.size))
-    for name, seg, edges in batches(all_maps((a.size,)*2), a.batch):
-        times = race(lambda: gen(seg, edges), lambda: fast(seg, edges), a.repeat)
-        ratios.append(report('forward', name, times))
+    for name, seg, edges in list(batches(all_maps((a.size,)*2), a.batch))[::a.every]:
+        times = race(a.repeat, dense=lambda: gen(seg, edges), ours=lambda: anew(fast, seg, edges), same_map=lambda: fast(seg, edges))
+        ratios.append(report('forward', name, times, ratio_same_map=times['dense']/times['same_map']))
+        kept.append(times['dense']/times['same_map'])
     summary('forward', ratios, batch=a.batch)
+    summary('forward, map as before', kept, batch=a.batch)
 
 def trainer(a, n_classes=183):
     "A function that takes one step on (segmap, edges, photo), generator and critic, as `SynthesisLearner` does"
@@ -137,7 +145,7 @@ def train_step(a):
     ratios = []
     for name, seg, edges in list(batches(all_maps((a.size,)*2), a.batch))[::a.every]:
         f = lambda: step(seg, edges, photo=photo_for(seg))
-        ratios.append(report('step', name, race(f, f, a.repeat)))
+        ratios.append(report('step', name, race(a.repeat, dense=f, ours=f)))
     summary('step', ratios, batch=a.batch)
 
 def growth(a):
@@ -147,7 +155,7 @@ def growth(a):
         gen = generator(a, n).eval()
         fast, maps = gen.for_inference(), all_maps((size, size))
         name, seg, edges = list(batches(maps[len(maps)//2:] + maps, batch))[0]
-        with torch.no_grad(): times = race(lambda: gen(seg % n, edges), lambda: fast(seg % n, edges), a.repeat)
+        with torch.no_grad(): times = race(a.repeat, dense=lambda: gen(seg % n, edges), ours=lambda: anew(fast, seg % n, edges))
         report('growth', name, times, **case)
 
 def resident(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
@@ -177,7 +185,7 @@ def parts(a):
     from torch.profiler import ProfilerActivity, profile
     name, seg, edges = all_maps((a.size,)*2)[10]
     fast, (_, step) = generator(a).eval().for_inference(), trainer(a)
-    cases = dict(forward=torch.no_grad()(lambda: fast(seg, edges)), step=lambda: step(seg, edges, photo=photo_for(seg)))
+    cases = dict(forward=torch.no_grad()(lambda: anew(fast, seg, edges)), step=lambda: step(seg, edges, photo=photo_for(seg)))
     for case, f in cases.items():
         f()
         with profile(activities=[ProfilerActivity.CPU]) as p: f()
@@ -193,7 +201,7 @@ def main():
     p.add_argument('--size', type=int, default=256)
     p.add_argument('--ngf', type=int, default=64)
     p.add_argument('--repeat', type=int, default=3, help='timings of each, after one that does not count')
-    p.add_argument('--every', type=int, default=1, help='take every n-th map only (steps)')
+    p.add_argument('--every', type=int, default=1, help='take every n-th map only')
     p.add_argument('--child', choices=('dense', 'ours'), help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child: return memory_child(a)
