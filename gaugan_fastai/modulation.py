@@ -7,7 +7,7 @@ __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulatio
            'hooked', 'can_be_exact', 'Remember', 'may_keep', 'plan_of', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
-import torch, torch.nn.functional as F
+import math, torch, torch.nn.functional as F
 from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -15,10 +15,38 @@ from fastcore.all import *
 
 from .patterns import LabelPlan, SizePlan, spread, _read
 
-# %% ../nbs/01b_modulation.ipynb #d54ab98f
+# %% ../nbs/01b_modulation.ipynb #10e2d29e
 def _anew(f, *tensors): return f(*tensors)
-def _side_by_side(gamma, beta): return torch.cat([gamma, beta]).permute(1, 2, 3, 0).reshape(gamma.shape[1], -1)
+def _grouped(gamma, beta, size=64):
+    "Both kernels as `[groups,nhidden,ks*ks*g]`: groups of `g` output channels, taps outside"
+    weight = torch.cat([gamma, beta]).flatten(2)
+    g = math.gcd(len(weight), size)
+    return weight.view(-1, g, *weight.shape[1:]).permute(0, 2, 3, 1).flatten(2)
 
+# %% ../nbs/01b_modulation.ipynb #0566ca69
+class _SumOfTaps(Function):
+    "Sums of the taps' rows of `actv @ weight`, group by group, and the bias: `[n,groups*g]`"
+    @staticmethod
+    def forward(ctx, actv, weight, bias, sums):
+        ctx.save_for_backward(actv, weight)
+        ctx.sums = sums
+        g = len(actv)*weight.shape[2]//sums.n_table
+        out = actv.new_empty(len(sums), len(weight)*g)
+        for o, w, b in zip(out.split(g, 1), weight, bias.split(g)): torch.add(sums.add_up((actv @ w).view(-1, g)), b, out=o)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (actv, weight), g = ctx.saved_tensors, grad.shape[1]//len(ctx.saved_tensors[1])
+        d_actv, d_weight = torch.zeros_like(actv), torch.empty_like(weight)
+        for d, w, dw in zip(grad.split(g, 1), weight, d_weight):
+            table = ctx.sums.T.add_up(d.contiguous()).view(len(actv), -1)
+            d_actv.addmm_(table, w.T)
+            torch.mm(actv.T, table, out=dw)
+        return d_actv, d_weight, grad.sum(0), None
+
+# %% ../nbs/01b_modulation.ipynb #d54ab98f
 def modulation_rows(
     plan:SizePlan, # patterns of the maps at the size of the activations
     shared, # convolution from labels to hidden channels, `nn.Conv2d`
@@ -28,9 +56,8 @@ def modulation_rows(
     "Compute gamma and beta side by side, `[n,2C]`, one row for each pattern of `plan.stacked(ks)`"
     ks = shared.weight.shape[-1]
     actv = _read(plan.windows(ks), shared.weight, shared.bias).relu()
-    bias = torch.cat([gamma.bias, beta.bias])
-    table = actv @ getattr(gamma, 'kept', _anew)(_side_by_side, gamma.weight, beta.weight)
-    return plan.stacked(ks).sums(table.view(-1, len(bias))) + bias
+    weight = getattr(gamma, 'kept', _anew)(_grouped, gamma.weight, beta.weight)
+    return _SumOfTaps.apply(actv, weight, torch.cat([gamma.bias, beta.bias]), plan.stacked(ks).sums)
 
 # %% ../nbs/01b_modulation.ipynb #3435646a
 def modulation_windows(
@@ -96,10 +123,10 @@ def _tiles(P, C):
     step = max(1, _tile//C)
     return [slice(i, min(i + step, P)) for i in range(0, P, step)]
 
-def _fold(rows, mean, invstd):
-    "Rows of scale and shift, `[n,2C]`, from rows of gamma and beta"
+def _fold(rows, mean, invstd, out=None):
+    "Rows of scale and shift, `[n,2C]`, from rows of gamma and beta; `out` may be the rows themselves"
     C = rows.shape[1]//2
-    table = rows.clone()
+    table = rows.clone() if out is None else out
     scale, shift = table[:, :C].add_(1), table[:, C:]
     if mean is None: return table
     scale *= invstd
@@ -245,7 +272,7 @@ def _from_kept(layer, x, plan):
     norm, convs = layer.param_free_norm, (layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta)
     def make(*_):
         rows, patterns = modulation(plan, *convs)
-        return _fold(rows, *norm_stats(norm, x)[:2]), patterns
+        return _fold(rows, *norm_stats(norm, x)[:2], out=rows), patterns
     table, patterns = plan._made.setdefault(layer, Remember())(make, *layer.parameters(), norm.running_mean, norm.running_var)
     B, C, H, W = x.shape
     out = _modulated(_flat(x), table, None if patterns is None else patterns.pixels)
