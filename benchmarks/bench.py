@@ -129,7 +129,7 @@ def trainer(a, n_classes=183):
         dict(feat=lambda t: 10*feature_matching(t.fake_feats, t.real_feats)))
     opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
     def step(*xb, photo):
-        for turn, kwargs in (('generator', {}), ('critic', None)):
+        for turn in ('generator', 'critic'):
             if turn == 'generator': fake, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fake, turn=critic_turn)
             opt.turn = turn
