@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
+from gaugan_fastai import pixels
 from gaugan_fastai.convs import PatchConv2d
 from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
@@ -166,6 +167,7 @@ def memory_child(a):
     name, seg, edges = next(batches(all_maps((a.size,)*2)[10:], a.batch))
     with path(a.child):
         step(seg, edges, photo=photo_for(seg))   # makes Adam's state
+        pixels._work.memory = None               # what a step works in counts, though it is kept
         before = resident('VmRSS')
         Path('/proc/self/clear_refs').write_text('5')   # the peak starts anew
         step(seg, edges, photo=photo_for(seg))

@@ -8,27 +8,57 @@ __all__ = ['PatchConv2d', 'PackedConv2d', 'pack_convs']
 # %% ../nbs/04a_convs.ipynb #16dcfa4e
 import torch
 from torch import nn
+from torch.autograd import Function
 from torch.nn import functional as F
 from .modulation import Remember
 
 # %% ../nbs/04a_convs.ipynb #0f0d5350
+def _patches(x, ks, padding): return F.unfold(x, ks, padding=padding).transpose(0, 1).flatten(1)
+
 class PatchConv2d(nn.Conv2d):
     """A `Conv2d` that multiplies its weight by patches where pixels are few and weights many, on a CPU; elsewhere it is a plain one.
 
-    Same parameters, keys, results and gradients as `nn.Conv2d`."""
-    few,many,exact = 256,2**20,True   # at most so many pixels in the batch, at least so many weights; `exact=False`: always plain
+    Same parameters, keys, results and gradients as `nn.Conv2d`, with or without `spectral`."""
+    few,many,exact,sigma = 256,2**20,True,None   # at most so many pixels in the batch, at least so many weights; `exact=False`: always plain
     def forward(self, x):
         if not self._few(x): return super().forward(x)
+        sigma,self.sigma = self.sigma,None
+        if sigma is not None: y = _SpectralProduct.apply(x, self.weight_orig, *sigma, self.kernel_size, self.padding)
+        else: y = self.weight.flatten(1) @ _patches(x, self.kernel_size, self.padding)
+        if self.bias is not None: y = y + self.bias[:,None]
         B,_,H,W = x.shape
-        patches = F.unfold(x, self.kernel_size, padding=self.padding).transpose(0, 1).flatten(1)
-        weight = self.weight.flatten(1)
-        y = weight @ patches if self.bias is None else torch.addmm(self.bias[:,None], weight, patches)
         return y.view(-1, B, H, W).transpose(0, 1)
 
     def _few(self, x):
-        if not self.exact or x.device.type != 'cpu' or x.ndim != 4 or self.weight.numel() < self.many or len(x)*x.shape[2]*x.shape[3] > self.few: return False
+        weight = self._parameters.get('weight_orig', self.weight)
+        if not self.exact or x.device.type != 'cpu' or x.ndim != 4 or weight.numel() < self.many or len(x)*x.shape[2]*x.shape[3] > self.few: return False
         same = all(2*p == k-1 for p,k in zip(self.padding, self.kernel_size)) if isinstance(self.padding, tuple) else False
         return same and self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == 'zeros'
+
+    def takes_sigma(self, x): return self._few(x) and x.dtype == self.weight_orig.dtype and not torch.is_autocast_enabled('cpu')
+
+# %% ../nbs/04a_convs.ipynb #5e44ad13
+class _SpectralProduct(Function):
+    "W/sigma times the patches of x, where sigma is u'Wv; u and v are constants: `[O,pixels]`"
+    @staticmethod
+    def forward(ctx, x, weight, u, v, sigma, ks, padding):
+        y = weight.flatten(1) @ _patches(x, ks, padding)
+        y /= sigma
+        ctx.save_for_backward(x, weight, u, v, sigma, y)
+        ctx.how = ks, padding
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x, weight, u, v, sigma, y), (ks, padding) = ctx.saved_tensors, ctx.how
+        W, X = weight.flatten(1), _patches(x, ks, padding)
+        if torch.is_grad_enabled():
+            sigma = u @ (W @ v)
+            y = W @ X/sigma
+        d = grad/sigma
+        dx = (W.T @ d).view(-1, len(x), x.shape[2]*x.shape[3]).transpose(0, 1)
+        left, right = torch.cat([d, (-(grad*y).sum()/sigma*u)[:,None]], 1), torch.cat([X, v[:,None]], 1)
+        return F.fold(dx, x.shape[2:], ks, padding=padding), (left @ right.T).view_as(weight), *[None]*5
 
 # %% ../nbs/04a_convs.ipynb #f9222910
 def _pack(weight, shape, stride, padding, dilation, groups):
@@ -46,10 +76,13 @@ class PackedConv2d(nn.Conv2d):
         return torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, padding, stride, dilation, groups, 'none', [], '')
 
     def _can_pack(self, x):
+        return self._paints(x) and 4*self.weight.numel() >= x.numel() and torch.backends.mkldnn.is_available() and not isinstance(self.padding, str)
+
+    def _paints(self, x):
+        "On a CPU in float32, no gradient asked for, nothing recorded?"
         if x.device.type != 'cpu' or x.dtype != torch.float32 or self.weight.dtype != x.dtype or self.padding_mode != 'zeros': return False
         if torch.is_autocast_enabled('cpu') or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
-        if torch.is_grad_enabled() and any(o is not None and o.requires_grad for o in (x, self.weight, self.bias)): return False
-        return 4*self.weight.numel() >= x.numel() and torch.backends.mkldnn.is_available() and not isinstance(self.padding, str)
+        return not (torch.is_grad_enabled() and any(o is not None and o.requires_grad for o in (x, self.weight, self.bias)))
 
 # %% ../nbs/04a_convs.ipynb #ee38e497
 def pack_convs(

@@ -45,17 +45,24 @@ class _Divided(Function):
 
 # %% ../nbs/04_layers.ipynb #32d44e82
 class _Spectral(SpectralNorm):
-    "PyTorch's hook with fewer passes over the weight"
-    def compute_weight(self, module, do_power_iteration):
-        if self.dim: return super().compute_weight(module, do_power_iteration)
-        weight, u, v = (getattr(module, self.name+o) for o in ('_orig','_u','_v'))
-        W,wv = weight.detach().flatten(1),None
+    "PyTorch's hook with fewer passes over the weight; a layer that can divide its result by sigma (`takes_sigma(x)`) is told sigma, u, v"
+    def __call__(self, module, inputs):
+        if self.dim or not getattr(module, 'takes_sigma', lambda x: False)(*inputs): return super().__call__(module, inputs)
+        module.sigma = self.measure(module, module.training)
+
+    def measure(self, module, do_power_iteration):
+        "u, v and sigma = u'Wv, after a round of power iteration if asked for"
+        W, u, v = getattr(module, self.name+'_orig').detach().flatten(1), *(getattr(module, self.name+o) for o in ('_u','_v'))
+        wv = None
         for _ in range(self.n_power_iterations*do_power_iteration):
             torch.mv(W.T, u, out=v)
             v.copy_(F.normalize(v, dim=0, eps=self.eps))
             u.copy_(F.normalize(wv := W @ v, dim=0, eps=self.eps))
-        if wv is None: wv = W @ v
-        return _Divided.apply(weight, u.clone(), v.clone(), u @ wv)
+        return u.clone(), v.clone(), u @ (W @ v if wv is None else wv)
+
+    def compute_weight(self, module, do_power_iteration):
+        if self.dim: return super().compute_weight(module, do_power_iteration)
+        return _Divided.apply(getattr(module, self.name+'_orig'), *self.measure(module, do_power_iteration))
 
 # %% ../nbs/04_layers.ipynb #d9aa202b
 def spectral(

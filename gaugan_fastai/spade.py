@@ -11,9 +11,10 @@ from torch import nn
 from fastcore.all import *
 
 from .core import InputError, onehot, resize_nearest
-from .modulation import can_be_exact, spade_exact
+from .modulation import can_be_exact, hooked, spade_exact
 from .convs import PatchConv2d
-from .layers import leaky, spectral
+from .layers import leaky, spectral, upsample2
+from .pixels import flat
 
 # %% ../nbs/10_spade.ipynb #e64fd5fd
 def _check_range(segmap, n_classes):
@@ -120,7 +121,8 @@ class SPADE(nn.Module):
     """Normalise activations, then scale and shift each pixel by what a label map says there.
 
     `spade(x, segmap, edges=None)` takes and gives `[B,C,H,W]`. segmap: int64 `[B,H',W']` of any size (it is resized),
-    or a `LabelMaps`; wrong maps raise `InputError`. Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
+    or a `LabelMaps`; wrong maps raise `InputError`. `before(x)` and `after(result)`, functions of a picture, are applied first and last.
+    Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
     exact = True   # by patterns (lesson 01b: same function, less work); False: convolutions of the one-hot
     def __init__(self,
         nf:int, # Channels C of the activations
@@ -145,18 +147,28 @@ class SPADE(nn.Module):
         actv = self.mlp_shared(maps.at(size, self.mlp_gamma.weight.dtype))
         return self.mlp_gamma(actv), self.mlp_beta(actv)
 
-    def forward(self, x, segmap, edges=None):
-        maps = label_maps(segmap, edges, self.n_classes, self.edges)
-        if self.exact and can_be_exact(self): return spade_exact(self, x, maps)
+    def forward(self, x, segmap, edges=None, before=noop, after=noop, out=None):
+        maps, exact = label_maps(segmap, edges, self.n_classes, self.edges), self.exact and can_be_exact(self)
+        if exact: return self._by_patterns(x, maps, before, after, out)
+        x = before(x)
         gamma, beta = self.modulation(maps, x.shape[-2:])
-        return self.param_free_norm(x)*(1 + gamma) + beta
+        return after(self.param_free_norm(x)*(1 + gamma) + beta)
+
+    def _by_patterns(self, x, maps, before, after, out):
+        "Doubling and leaky ReLU take part in the pass over the pixels; other functions come before and after it"
+        double, bend = before is upsample2, after is leaky
+        x = spade_exact(self, x if double else before(x), maps, double, .2 if bend else None, out)
+        return x if bend else after(x)
 
 # %% ../nbs/10_spade.ipynb #3bc30590
+def _last(x): return x.is_contiguous(memory_format=torch.channels_last)
+
 class SPADEResBlk(nn.Module):
     """Add to x what two rounds of SPADE, leaky ReLU and 3x3 convolution make of it.
 
     `blk(x, segmap, edges=None)` takes `[B,ni,H,W]` and gives `[B,nf,H,W]`; segmap as in `SPADE`. Where ni and nf differ
     the shortcut is SPADE and a 1x1 convolution. Park et al. 2019 (arXiv 1903.07291), section 3, figure 4."""
+    scratch = None
     def __init__(self,
         ni:int, # Channels in
         nf:int, # Channels out
@@ -172,10 +184,22 @@ class SPADEResBlk(nn.Module):
         self.norm_0, self.norm_1 = spade(ni), spade(nm)
         if ni != nf: self.norm_s = spade(ni)
 
-    def shortcut(self, x, maps): return self.conv_s(self.norm_s(x, maps)) if hasattr(self, 'conv_s') else x
-
-    def forward(self, x, segmap, edges=None):
+    def forward(self, x, segmap, edges=None, before=noop):
+        "`before`: applied to x first, such as `upsample2`"
         maps = label_maps(segmap, edges, self.norm_0.n_classes, self.norm_0.edges)
-        y = self.conv_0(leaky(self.norm_0(x, maps)))
-        y = self.conv_1(leaky(self.norm_1(y, maps)))
-        return self.shortcut(x, maps) + y
+        y = self.conv_0(self.norm_0(x, maps, before=before, after=leaky, out=self._room(x, before)))
+        y = self.conv_1(self.norm_1(y, maps, after=leaky, out=self._over(y)))
+        if not hasattr(self, 'conv_s'): return before(x) + y
+        return self._add_shortcut(self.norm_s(x, maps, before=before, out=self._room(x, before)), y)
+
+    # A block that paints (`for_inference` gives it `scratch`) asks for no fresh memory for what is forgotten at once
+    def _room(self, x, before): return self.scratch and self.scratch(x.numel()*(4 if before is upsample2 else 1), x)
+    def _over(self, y):
+        "The memory of y, which nobody needs any more, or None"
+        return flat(y).view(-1) if self.scratch and _last(y) and not hooked(self.conv_0) else None
+
+    def _add_shortcut(self, x, y):
+        conv = self.conv_s
+        if not self.scratch or hooked(conv) or any(o.requires_grad for o in (x, y, conv.weight)) or not _last(y): return conv(x) + y
+        flat(y).addmm_(flat(x), conv.weight.flatten(1).T)
+        return y

@@ -17,13 +17,14 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..callbacks import ModelAverage
-from ..convs import pack_convs
 from ..core import InputError
 from ..critics import MultiScaleCritic
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from ..modulation import Remember
+from ..modulation import Remember, hooked
+from ..pixels import Scratch
+from ..winograd import quick_convs
 from ..spade import SPADE, SPADEResBlk, label_maps
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
@@ -103,8 +104,9 @@ class SPADEGenerator(nn.Module):
         maps = self._label_maps(segmap, edges)
         self._check_size(maps)
         x = self.first(maps, z)
-        for block, double in self.stages(): x = block(upsample2(x) if double else x, maps)
-        return self.conv_img(leaky(x)).tanh()
+        for block, double in self.stages(): x = block(x, maps, before=upsample2 if double else noop)
+        mine = self.keeps and not x.requires_grad and not hooked(block)   # nobody else holds x: bend it where it is
+        return self.conv_img(F.leaky_relu_(x, 0.2) if mine else leaky(x)).tanh()
 
 # %% ../../nbs/11_models.spade.ipynb #3a719247
 @patch
@@ -159,10 +161,12 @@ def __deepcopy__(self:SPADEGenerator, memo):
 @patch
 def for_inference(self:SPADEGenerator):
     """Make a copy for painting: eval mode, no gradients, spectral norms folded into the weights, weights kept as the processor reads
-    them, and all that a map decides kept while it stays. The same picture, less work, more memory."""
-    new = pack_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
+    them, Winograd's trick, and all that a map decides kept while it stays. The same picture (to 1e-5), less work, more memory."""
+    new = quick_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
+    scratch = Scratch()
     for m in new.modules():
-        if isinstance(m, SPADE): m.keeps, m.mlp_gamma.kept = True, Remember()
+        if isinstance(m, SPADE): m.keeps, m.mlp_shared[0].kept, m.mlp_gamma.kept = True, Remember(), Remember()
+        if isinstance(m, SPADEResBlk): m.scratch = scratch
     new.spectral, new.keeps = False, True
     return new
 
