@@ -9,7 +9,8 @@
     python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
 
 Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
-line says on what machine and with which versions. "dense" sets `exact = False` on SPADE, critic and `PatchConv2d`: convolutions of the one-hot, as the paper writes them.
+line says on what machine and with which versions. "dense" is the same network with plain parts (`exact = False`): convolutions of the one-hot, as the paper writes them, PyTorch's convolutions, its
+spectral norm, and in a step its Adam as it comes (not fused).
 Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
 where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
 """
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from gaugan_fastai import pixels
+from gaugan_fastai import layers, pixels
 from gaugan_fastai.convs import PatchConv2d
 from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
@@ -62,10 +63,12 @@ def batches(maps, n):
 
 @contextmanager
 def path(name):
-    "SPADE layers and critics with convolutions of the one-hot ('dense'), or by patterns ('ours')"
-    SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = name != 'dense'
+    "Convolutions of the one-hot, PyTorch's convolutions and spectral norm ('dense'), or the exact path ('ours')"
+    switches = SPADE, MultiScaleCritic, PatchConv2d, layers._Spectral
+    for o in switches: o.exact = name != 'dense'
     try: yield
-    finally: SPADE.exact = MultiScaleCritic.exact = PatchConv2d.exact = True
+    finally:
+        for o in switches: o.exact = True
 
 def race(n, **fs):
     "Median seconds of each function, taken in alternation after one run of each"
@@ -134,6 +137,7 @@ def trainer(a, n_classes=183):
             if turn == 'generator': fake, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fake, turn=critic_turn)
             opt.turn = turn
+            for g in opt.inner[turn].param_groups: g['fused'] = SPADE.exact   # dense: PyTorch's Adam as it comes
             sum(losses.values()).backward(inputs=list(getattr(gan, turn).parameters()))
             opt.step()
             opt.zero_grad()

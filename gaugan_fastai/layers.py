@@ -46,8 +46,9 @@ class _Divided(Function):
 # %% ../nbs/04_layers.ipynb #32d44e82
 class _Spectral(SpectralNorm):
     "PyTorch's hook with fewer passes over the weight; a layer that can divide its result by sigma (`takes_sigma(x)`) is told sigma, u, v"
+    exact = True   # False: PyTorch's own arithmetic
     def __call__(self, module, inputs):
-        if self.dim or not getattr(module, 'takes_sigma', lambda x: False)(*inputs): return super().__call__(module, inputs)
+        if self.dim or not self.exact or not getattr(module, 'takes_sigma', lambda x: False)(*inputs): return super().__call__(module, inputs)
         module.sigma = self.measure(module, module.training)
 
     def measure(self, module, do_power_iteration):
@@ -61,7 +62,7 @@ class _Spectral(SpectralNorm):
         return u.clone(), v.clone(), u @ (W @ v if wv is None else wv)
 
     def compute_weight(self, module, do_power_iteration):
-        if self.dim: return super().compute_weight(module, do_power_iteration)
+        if self.dim or not self.exact: return super().compute_weight(module, do_power_iteration)
         return _Divided.apply(getattr(module, self.name+'_orig'), *self.measure(module, do_power_iteration))
 
 # %% ../nbs/04_layers.ipynb #d9aa202b
