@@ -7,6 +7,7 @@ __all__ = ['presets', 'SPADEGenerator', 'feature_matching_term', 'perceptual_ter
 
 # %% ../../nbs/11_models.spade.ipynb #2d0224e4
 from copy import deepcopy
+import math
 from itertools import chain
 from math import prod
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from ..callbacks import ModelAverage
 from ..convs import pack_convs
 from ..core import InputError
 from ..critics import MultiScaleCritic
+from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
@@ -184,6 +186,14 @@ def _choice(known, name, what):
     if name not in known: raise InputError(f'{what} is {name!r}, but it is one of {", ".join(known)}')
     return known[name]
 
+def _encoder_size(size): return min(256, 2**int(math.log2(max(16, *size))))
+
+def _styled(dls, ngf, z_dim, term, warmup, **kwargs):
+    "What a learner with styles has besides: an encoder, who moves when, the KL term and its warm-up"
+    encoder = StyleEncoder(ngf, z_dim, _encoder_size(dls.size))
+    cbs = [KLWarmup(term, warmup)] if warmup else []
+    return dict(gan_func=partial(EncodedGAN, encoder=encoder), splitter=encoded_groups, **kwargs), cbs
+
 @delegates(SynthesisLearner.__init__, but='objective,terms')
 def spade_learner(
     dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
@@ -200,6 +210,10 @@ def spade_learner(
     perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
     perceptual_weight:float=10., # its weight
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
+    z_dim:int|None=None, # length of the style vector to start from, read off the photo by an encoder; None: no styles
+    kl:float=.05, # weight of the encoder's KL divergence, summed over the batch
+    kl_warmup:float=0., # part of each fit in which this weight grows from 0
+    kl_mean:bool=False, # mean over the batch instead of the sum?
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
     cbs=None, # callbacks
@@ -211,7 +225,8 @@ def spade_learner(
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers)
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
-    gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm)
+    gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
+        z_dim=z_dim, size=dls.size if z_dim else None)
     if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
         f'upsampling={upsampling!r} paints multiples of {gen.factor}: choose such a size')
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
@@ -219,5 +234,10 @@ def spade_learner(
     if feat: losses['feat'] = feature_matching_term(feat)
     if l1: losses['l1'] = l1_term(l1)
     if perceptual: losses['perceptual'] = perceptual_term(perceptual_weight, perceptual)
+    if z_dim:
+        losses['kl'] = KLTerm(kl, kl_mean)
+        kwargs,more = _styled(dls, w.ngf, z_dim, losses['kl'], kl_warmup, **kwargs)
+        cbs = L(more) + L(cbs)
     if average: cbs = L(ModelAverage(average)) + L(cbs)
-    return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
+    cls = StyleLearner if z_dim else SynthesisLearner
+    return cls(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
