@@ -282,20 +282,25 @@ def _read_card(path):
     if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in _models: return card
     raise InputError(f'{path} is no card of a model that this version knows ({", ".join(_models)})')
 
+def _find(name):
+    "The folder of a model: a path, or a name in `data/weights` of a checkout"
+    here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
+    return here/name if not Path(name).exists() and (here/name/'model.json').is_file() else Path(name)
+
 def _attach(generator, encoder):
     "Set `generator.encoder`, but not as a submodule: keys and parameters of the generator stay what they are"
     _check_pair(generator, encoder)
     generator.__dict__['encoder'] = encoder
 
 def from_pretrained(
-    name_or_path, # A folder that `save_pretrained` wrote
+    name_or_path, # A folder that `save_pretrained` wrote, or the name of one in `data/weights`: 'landscapes_style'
 ): # `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
     """Load a saved model in eval mode; `labels` is a `LabelSpace` or None, `card` what `model.json` says.
 
     A generator that was saved with its encoder has it as `encoder` (not a part of its parameters).
 
     Raises `InputError` for an unknown name, and where card and weights are damaged or do not belong together."""
-    folder = Path(name_or_path)
+    folder = _find(name_or_path)
     card = _read_card(folder/'model.json')
     try: model, labels = _on_meta(_models[card['model']], card['config']), _card_labels(card['labels'])
     except (AttributeError, KeyError, TypeError) as e:

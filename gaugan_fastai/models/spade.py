@@ -153,6 +153,7 @@ def __deepcopy__(self:SPADEGenerator, memo):
     "Copy, also right after a training forward"
     for m in self.modules():
         if 'weight_orig' in m._parameters: m.weight = m.weight.detach()
+    if 'encoder' in self.__dict__: memo[id(self.encoder)] = self.encoder   # not a part of it: shared
     memo[id(self)] = new = self.__class__.__new__(self.__class__)
     new.__dict__ = deepcopy(self.__getstate__(), memo)
     return new
