@@ -268,6 +268,6 @@ def main(
     except ValueError as e:
         from gaugan_fastai.core import InputError
         if not isinstance(e, InputError): raise
-        words = re.sub(r'\bpass (void|decode|valid|train|aspect|family)=', r'pass --\1 ', str(e))
+        words = re.sub(r'\bpass (void|decode|valid|train|aspect|family)=', r'pass --\1 ', str(e)).replace('(edges=True)', '(--edges)')
     print(f'gaugan {name}: {words}', file=sys.stderr)
     return 1

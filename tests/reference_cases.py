@@ -78,7 +78,7 @@ def generator_gaps(case):
     diffs |= {k: gap(v, tensors[k]) for k, v in acts.items()}
     assert len(acts) == sum(k.startswith('act_eval.') for k in tensors)
     exact, SPADE.exact = SPADE.exact, False                 # all convolutions of the one-hot
-    try: diffs['out_eval, dense'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
+    try: diffs['dense out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
     finally: SPADE.exact = exact
     gen.train()
     for i in (1, 2):
@@ -184,6 +184,6 @@ def encoder_gaps(size):
         res |= {f'mu_{mode}': gap(mu, t[f'{size}.mu_{mode}']), f'logvar_{mode}': gap(logvar, t[f'{size}.logvar_{mode}'])}
         if mode == 'eval': res['z'] = gap(reparameterise(mu, logvar, eps=t[f'{size}.eps']), t[f'{size}.z'])
         kl = kl_loss(mu, logvar).item()
-        if mode == 'eval': res['KLD, relative'] = abs(kl/want['KLD_unweighted_sum'] - 1)
-        if mode == 'eval': res['0.05 KLD, relative'] = abs(.05*kl/want['KLD_times_lambda'] - 1)
+        if mode == 'eval': res['KLD (relative)'] = abs(kl/want['KLD_unweighted_sum'] - 1)
+        if mode == 'eval': res['0.05 KLD (relative)'] = abs(.05*kl/want['KLD_times_lambda'] - 1)
     return res

@@ -1,16 +1,21 @@
 #!/usr/bin/env python
 """Train the small network with styles that the lesson nbs/15a_models.style.ipynb paints with, on drawn landscapes.
 
-    OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --minutes 12
+    OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --minutes 13
+    OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --norms
 
-Draws the scenes, trains by the clock, and writes generator and encoder (16 bits a number) with their cards.
+Draws the scenes, trains by the clock, and writes generator and encoder (16 bits a number) with their cards. The second
+command only computes the batch-norm statistics of weights anew, on 32 batches of scenes painted in their own styles.
 """
 import argparse, time
+import torch
+from torch import nn
 from fastai.vision.all import set_seed
 from gaugan_fastai.callbacks import TimeBudget
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.spade import spade_learner
-from gaugan_fastai.pretrained import save_pretrained
+from gaugan_fastai.encoder import EncodedGAN
+from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 
 FIRST = 1000    # seed of the first scene; the lesson and its tests look at scenes below it
 
@@ -21,6 +26,22 @@ def train(a):
     learn = spade_learner(dls, 'cpu', ngf=a.ngf, z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup, l1=a.l1, reuse_fake=True)
     with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=TimeBudget(a.minutes))
     return learn
+
+@torch.no_grad()
+def new_norms(a, n=256):
+    "Batch-norm statistics of the weights in `a.out`, from scenes of the training in the styles of their photos"
+    model = from_pretrained(a.out)
+    dls = PairedDataLoaders.from_landscapes(n=n, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.reset_running_stats()
+            m.momentum = None                                   # the mean over all batches
+    gan = EncodedGAN(model.train(), encoder=model.encoder)
+    torch.manual_seed(a.seed)
+    for segmap, photo in dls.train: gan.paint((segmap,), photo)
+    words = model.card['training'].split('; batch-norm')[0] + f'; batch-norm statistics from {n} of the scenes (--norms)'
+    extra = {k: model.card[k] for k in ('size', 'losses')}
+    save_pretrained(model.eval(), a.out, model.labels, 'Apache-2.0', words, half=True, **extra)
 
 def main(argv=None):
     "Train, save, report"
@@ -37,7 +58,9 @@ def main(argv=None):
     p.add_argument('--l1', type=float, default=5.)
     p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--norms', action='store_true', help='only compute batch-norm statistics anew')
     a = p.parse_args(argv)
+    if a.norms: return new_norms(a)
     start, learn = time.time(), train(a)
     steps, epochs = learn.model_average.t, len(learn.history)
     words = (f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {steps} steps of {a.bs} ({epochs} epochs) in '
