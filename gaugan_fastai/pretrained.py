@@ -98,6 +98,7 @@ def _critic_config(state, edges):
     n_classes = _n_classes(n_in - 3, edges)
     return dict(n_classes=n_classes, ndf=ndf, n_scales=n_scales, n_layers=n_parts - 1, edges=bool(edges))
 
+# %% ../nbs/15_pretrained.ipynb #f103cba3
 def _encoder_config(state):
     "Arguments of the `StyleEncoder` that a checkpoint belongs to: each of its layers halves a picture that ends as 4x4"
     ndf, z_dim = _shape(state, 'layer1.0.weight_orig')[0], _shape(state, 'fc_mu.weight')[0]
@@ -219,6 +220,7 @@ def _check_rebuilds(model):
     if twin.keys() == model.state_dict().keys(): return
     raise InputError(f'this {name} was changed after it was built: its arguments do not describe it')
 
+# %% ../nbs/15_pretrained.ipynb #7255cd67
 def _check_pair(generator, encoder):
     "Raise `InputError` unless the encoder, if there is one, gives what the generator starts from"
     if encoder is None: return
@@ -232,6 +234,7 @@ def _card_text(card):
     try: return '{\n' + ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items()) + '\n}\n'
     except TypeError as e: raise InputError(f'the card cannot be written as JSON: {e}') from e
 
+# %% ../nbs/15_pretrained.ipynb #b37e7e38
 def _checked_labels(model, labels):
     "The `LabelSpace` to write down for a model, or None"
     labels = labels or getattr(model, 'labels', None)
@@ -248,6 +251,7 @@ def _write(model, text, folder, half):
     (folder/'model.json.part').write_text(text, encoding='utf-8')
     for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
 
+# %% ../nbs/15_pretrained.ipynb #b60732f7
 def save_pretrained(
     model, # A `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
     folder, # Where `model.safetensors` and `model.json` go; made if need be
@@ -282,6 +286,7 @@ def _read_card(path):
     if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in _models: return card
     raise InputError(f'{path} is no card of a model that this version knows ({", ".join(_models)})')
 
+# %% ../nbs/15_pretrained.ipynb #526e90ad
 def _find(name):
     "The folder of a model: a path, or a name in `data/weights` of a checkout"
     here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
@@ -292,6 +297,7 @@ def _attach(generator, encoder):
     _check_pair(generator, encoder)
     generator.__dict__['encoder'] = encoder
 
+# %% ../nbs/15_pretrained.ipynb #babc0d04
 def from_pretrained(
     name_or_path, # A folder that `save_pretrained` wrote, or the name of one in `data/weights`: 'landscapes_style'
 ): # `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`

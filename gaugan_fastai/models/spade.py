@@ -187,6 +187,7 @@ def _choice(known, name, what):
     if name not in known: raise InputError(f'{what} is {name!r}, but it is one of {", ".join(known)}')
     return known[name]
 
+# %% ../../nbs/11_models.spade.ipynb #01ff7fdb
 def _encoder_size(size): return min(256, 2**int(math.log2(max(16, *size))))
 
 def _styled(dls, ngf, z_dim, term, warmup, **kwargs):
@@ -195,6 +196,7 @@ def _styled(dls, ngf, z_dim, term, warmup, **kwargs):
     cbs = [KLWarmup(term, warmup)] if warmup else []
     return dict(gan_func=partial(EncodedGAN, encoder=encoder), splitter=encoded_groups, **kwargs), cbs
 
+# %% ../../nbs/11_models.spade.ipynb #b64ec000
 @delegates(SynthesisLearner.__init__, but='objective,terms')
 def spade_learner(
     dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core import InputError, onehot
-from ..encoder import encode
+from ..encoder import *
 from ..losses import PerceptualLoss
 
 _all_ = ['encode']
@@ -27,8 +27,7 @@ def paint_styles(
 ) -> Tensor: # `[N,3,H,W]` in [-1, 1]
     "Paint one map in many styles"
     gen = getattr(getattr(model, 'model', model), 'generator', model)
-    if not getattr(gen, 'z_dim', None):
-        raise InputError(f'this {type(gen).__name__} paints one style: make it with z_dim=')
+    if not getattr(gen, 'z_dim', None): raise InputError(f'this {type(gen).__name__} paints one style: make it with z_dim=')
     maps, mode = segmap.expand(len(z), *segmap.shape[-2:]), gen.training
     try: return gen.eval()(maps, z=z)
     finally: gen.train(mode)
