@@ -41,7 +41,7 @@ class ModelAverage(Callback):
         decay = min(self.decay, (1 + self.t)/(10 + self.t))
         live = dict(self._gen().named_parameters())
         torch._foreach_lerp_(list(self.shadow.values()), [live[k].detach() for k in self.shadow], 1 - decay)
-        self.batches.append(self.learn.xb)
+        self.batches.append((self.learn.xb, self.learn.yb[0]))
         self.stale = True
 
     def before_validate(self): self.inside.enter_context(self.applied())
@@ -72,11 +72,13 @@ def _running_norms(net): return [m for m in net.modules() if isinstance(m, nn.mo
 
 @patch
 def _pass_batches(self:ModelAverage, gen):
-    "Send the kept label maps through the generator in training mode, without gradients and without random numbers used up"
-    mode = gen.training
+    "Paint the kept batches with the generator in training mode, without gradients and without random numbers used up"
+    model = self.learn.model
+    modes = {m: m.training for m in model.children()}
+    for m in modes: m.train(m is gen)
     with torch.no_grad(), torch.random.fork_rng():
-        for xb in self.batches: gen.train()(*xb)
-    gen.train(mode)
+        for xb, photo in self.batches: model.paint(xb, photo)
+    for m, mode in modes.items(): m.train(mode)
 
 @patch
 def _reestimate(self:ModelAverage, gen):

@@ -73,11 +73,12 @@ class SynthesisLearner(GANLearner):
         splitter:callable=None, # model -> the generator's groups, then the critic's; None: `network_groups`
         metrics=None, # metrics of the validation set, beside the losses
         cbs=None, # callbacks
+        gan_func:callable=SynthesisGAN, # (generator, critic, objective, terms) -> the model
         **kwargs
     ):
-        store_attr('ttur,reuse_fake')
+        store_attr('ttur,reuse_fake,gan_func')
         mults, mom, sqr_mom = _TTUR[ttur]
-        gan = SynthesisGAN(generator, critic, objective, terms)
+        gan = gan_func(generator, critic, objective, terms)
         columns = L('gan', *gan.terms, 'critic_fake', 'critic_real').map(LossColumn)
         opt_func = partial(GANAdam, lr_mults=mults, mom=mom, sqr_mom=sqr_mom)
         kwargs = dict(kwargs, cbs=L(LossMeans()) + L(cbs), metrics=columns + L(metrics), splitter=splitter or network_groups)
@@ -97,7 +98,7 @@ def create_opt(self:SynthesisLearner):
     "Make the optimiser of both networks, all parameters in it, frozen or not"
     if self.model.critic is None: raise InputError(_no_critic)
     groups = self.splitter(self.model)
-    gen = {id(p) for p in self.model.generator.parameters()}
+    gen = {id(p) for p in self.model.movers('generator')}
     n_gen = sum(all(id(p) in gen for p in g) for g in groups)
     self.opt = self.opt_func(groups, lr=self.lr, n_gen=n_gen)
 
@@ -123,8 +124,7 @@ def _turn(self:SynthesisLearner, name):
 
 @patch
 def _backward(self:SynthesisLearner):
-    net = getattr(self.model, self.opt.turn)
-    params = [p for p in net.parameters() if p.requires_grad]
+    params = [p for p in self.model.movers(self.opt.turn) if p.requires_grad]
     if params: self.loss_grad.backward(inputs=params)
 
 # %% ../nbs/07_learner.ipynb #81ae006f
@@ -152,7 +152,7 @@ def _generator_half(self:SynthesisLearner):
 def _critic_half(self:SynthesisLearner):
     fake = self.pred
     if self.training and not self.reuse_fake:
-        with torch.no_grad(), self._autocast(): fake = self.model.generator(*self.xb)
+        with torch.no_grad(), self._autocast(): fake,_ = self.model.paint(self.xb, self.yb[0])
     losses = self._forward(critic_turn, fake=fake)
     self.loss_grad = sum(losses.values())
     if self.training: self._turn('critic')
@@ -225,6 +225,7 @@ def predict(self:SynthesisLearner,
     item, # label map: file name or PIL image (the data's own ids), array or tensor [H,W] (library ids)
     size='data', # (H,W) to paint at; 'data': about the training size, in the map's own shape; None: the map's own size
     edges=None, # bool [H,W] or None
+    **kwargs, # for the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
     ids = _as_ids(item, self.labels)
@@ -235,7 +236,7 @@ def predict(self:SynthesisLearner,
     device = next(self.model.generator.parameters()).device
     xb = [resize_nearest(ids, size).to(device)]
     if edges is not None: xb.append(resize_nearest(edges, size).bool().to(device))
-    with self.painting() as gen: return Image.fromarray(to_u8(gen(*xb))[0])
+    with self.painting() as gen: return Image.fromarray(to_u8(gen(*xb, **kwargs))[0])
 
 @patch
 def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None, **kwargs):
@@ -286,6 +287,7 @@ def load(self:SynthesisLearner, file, device=None, with_opt=True, strict=True, w
 def export(self:SynthesisLearner, fname='export.pkl', **kwargs):
     "Write generator (averaged weights) and transforms to `path/fname` for `load_learner`; nothing of the training goes along"
     with self.painting() as gen:
-        light = SynthesisLearner(self.dls.new_empty(), gen, None, path=self.path, model_dir=self.model_dir)
+        paths = dict(path=self.path, model_dir=self.model_dir)
+        light = type(self)(self.dls.new_empty(), gen, None, gan_func=self.gan_func, **paths)
         light.remove_cbs(light.cbs.filter(lambda cb: cb.name == 'progress'))
         torch.save(light, self.path/fname, pickle_module=cloudpickle, **kwargs)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from .core import InputError, LabelSpace
 from .critics import MultiScaleCritic
+from .encoder import StyleEncoder
 from .layers import refresh_spectral
 from .models.spade import SPADEGenerator
 
@@ -97,6 +98,12 @@ def _critic_config(state, edges):
     n_classes = _n_classes(n_in - 3, edges)
     return dict(n_classes=n_classes, ndf=ndf, n_scales=n_scales, n_layers=n_parts - 1, edges=bool(edges))
 
+# %% ../nbs/15_pretrained.ipynb #f103cba3
+def _encoder_config(state):
+    "Arguments of the `StyleEncoder` that a checkpoint belongs to: each of its layers halves a picture that ends as 4x4"
+    ndf, z_dim = _shape(state, 'layer1.0.weight_orig')[0], _shape(state, 'fc_mu.weight')[0]
+    return dict(ndf=ndf, z_dim=z_dim, size=4*2**len({k.split('.')[0] for k in state if k.startswith('layer')}))
+
 # %% ../nbs/15_pretrained.ipynb #01cb5530
 def _strides(critic):
     "Stride of each layer of a critic but the predicting one"
@@ -104,7 +111,7 @@ def _strides(critic):
     return [o.stride[0] for o in convs[:-1]]
 
 def model_config(
-    model, # A `SPADEGenerator` or `MultiScaleCritic`
+    model, # A `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
 ) -> dict: # Keyword arguments
     "Give the arguments that build `model` again"
     names = inspect.signature(type(model)).parameters
@@ -147,6 +154,8 @@ def _on_meta(cls, config):
 def _with_labels(model, codes):
     "Set `model.labels` from names in the order of the channels, a `LabelSpace`, or None"
     if codes is not None and not isinstance(codes, LabelSpace): codes = LabelSpace(list(codes), void=None)
+    if codes is not None and not hasattr(model, 'n_classes'):
+        raise InputError('an encoder looks at photos alone and has no classes: leave codes out')
     if codes is not None and codes.n_classes != model.n_classes:
         raise InputError(f'{codes.n_classes} codes were given, but the checkpoint has {model.n_classes} classes: '
             "the originals' don't-care class counts and comes last, the edge channel (edges=True) does not count")
@@ -156,24 +165,25 @@ def _with_labels(model, codes):
 def _config_of(path, kind, state, family, **kwargs):
     "Class and arguments of the network in a checkpoint, or an error for one that cannot be loaded"
     looks = f'looks like a {kind}' if kind else f'is of no known network (keys {_few(list(state))})'
-    if kind not in ('SPADE generator', 'SPADE critic') or family not in (None, 'spade'):
+    if kind not in ('SPADE generator', 'SPADE critic', 'SPADE encoder') or family not in (None, 'spade'):
         asked = f' and family={family!r} was asked for' if family else ''
         raise InputError(f'{path} {looks}{asked}, which is not supported yet: '
-            'SPADE generators and critics are')
+            "SPADE's generators, critics and encoders are")
     if kind == 'SPADE generator': return SPADEGenerator, _generator_config(state, **kwargs)
+    if kind == 'SPADE encoder': return StyleEncoder, _encoder_config(state)
     config = _critic_config(state, kwargs['edges'])
     if config['n_layers'] != 3 or family: return MultiScaleCritic, config
     raise InputError(f"{path} is a critic of 3 layers: SPADE's of before May 2019 or SEAN's, which differ in strides "
         "alone; pass family='spade' for the first")
 
 def load_original(
-    path, # The authors' `latest_net_G.pth` or `latest_net_D.pth`
+    path, # The authors' `latest_net_G.pth`, `latest_net_D.pth` or `latest_net_E.pth`
     family=None, # 'spade', or None to recognise it by its keys
     edges:bool=False, # Was it trained with instance edges? (Its last label channel is the edge map)
     upsampling:str='normal', # 'normal' or 'more', which leave no trace in the shapes; 'most' is recognised
     aspect:float=1., # Width / height of the pictures, for a generator that starts from z
     codes=None, # Names of the classes in the order of the channels, or a `LabelSpace`: becomes `model.labels`
-): # `SPADEGenerator` or `MultiScaleCritic`, in eval mode
+): # `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`, in eval mode
     """Load a checkpoint of SPADE's authors; width, classes, norms and layers are read off its names and shapes.
 
     Raises `InputError` where the file is unsafe or unreadable, belongs to another network, or any key is missing,
@@ -200,7 +210,7 @@ def _card_labels(card):
     return LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
 
 # %% ../nbs/15_pretrained.ipynb #83fac008
-_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic)}
+_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic, StyleEncoder)}
 
 def _check_rebuilds(model):
     "Raise `InputError` for a model that its arguments do not build again"
@@ -210,33 +220,59 @@ def _check_rebuilds(model):
     if twin.keys() == model.state_dict().keys(): return
     raise InputError(f'this {name} was changed after it was built: its arguments do not describe it')
 
+# %% ../nbs/15_pretrained.ipynb #7255cd67
+def _check_pair(generator, encoder):
+    "Raise `InputError` unless the encoder, if there is one, gives what the generator starts from"
+    if encoder is None: return
+    wants, gives = (getattr(o, 'z_dim', None) for o in (generator, encoder))
+    if not isinstance(encoder, StyleEncoder) or wants != gives:
+        raise InputError(f'a {type(encoder).__name__} with z_dim={gives} is no encoder for a '
+            f'{type(generator).__name__} with z_dim={wants}: both must have the same z_dim')
+
 def _card_text(card):
     "JSON with one entry a line"
     try: return '{\n' + ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items()) + '\n}\n'
     except TypeError as e: raise InputError(f'the card cannot be written as JSON: {e}') from e
 
+# %% ../nbs/15_pretrained.ipynb #b37e7e38
+def _checked_labels(model, labels):
+    "The `LabelSpace` to write down for a model, or None"
+    labels = labels or getattr(model, 'labels', None)
+    if labels is None or labels.n_classes == getattr(model, 'n_classes', None): return labels
+    has = f"the model has {model.n_classes}" if hasattr(model, 'n_classes') else 'an encoder has none'
+    raise InputError(f'labels have {labels.n_classes} classes, but {has}')
+
+def _write(model, text, folder, half):
+    "Write weights and card beside their final names, then move them"
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = lambda v: torch.float16 if half and v.is_floating_point() else v.dtype
+    state = {k: v.detach().cpu().to(kind(v)).contiguous() for k, v in model.state_dict().items()}
+    save_file(state, folder/'model.safetensors.part')
+    (folder/'model.json.part').write_text(text, encoding='utf-8')
+    for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
+
+# %% ../nbs/15_pretrained.ipynb #b60732f7
 def save_pretrained(
-    model, # A `SPADEGenerator` or `MultiScaleCritic`
+    model, # A `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
     folder, # Where `model.safetensors` and `model.json` go; made if need be
     labels:LabelSpace=None, # What the classes are; None takes `model.labels`
     licence:str='not stated', # What others may do with the weights; it follows from the photos they were trained on
     training:str='not stated', # A sentence or two: data, size, steps, losses
+    encoder=None, # The generator's `StyleEncoder`, for `folder/encoder`; None takes `model.encoder`, if it has one
+    half:bool=False, # Write numbers of 16 bits: half the size, three digits
     **card, # Anything else for the card that JSON can hold: scores, source, ...
 ) -> Path: # The folder
     "Write weights and card; raise `InputError` for a model or card that could not be read back"
     _check_rebuilds(model)
-    folder, labels = Path(folder), labels or getattr(model, 'labels', None)
-    if labels and labels.n_classes != model.n_classes:
-        raise InputError(f'labels have {labels.n_classes} classes, but the model has {model.n_classes}')
-    n_parameters = sum(o.numel() for o in model.parameters())
+    folder, encoder = Path(folder), encoder or getattr(model, 'encoder', None)
+    _check_pair(model, encoder)
+    n_parameters, labels = sum(o.numel() for o in model.parameters()), _checked_labels(model, labels)
     about = dict(format='gaugan_fastai 1', version=version('gaugan_fastai'), model=type(model).__name__)
     about |= dict(config=model_config(model), n_parameters=n_parameters, labels=_labels_card(labels))
-    text = _card_text(about | dict(licence=licence, training=training) | card)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(state, folder/'model.safetensors.part')
-    (folder/'model.json.part').write_text(text, encoding='utf-8')
-    for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
+    if encoder: about['encoder'] = 'encoder'
+    words = dict(licence=licence, training=training)
+    _write(model, _card_text(about | words | card), folder, half)
+    if encoder: save_pretrained(encoder, folder/'encoder', half=half, **words)
     return folder
 
 # %% ../nbs/15_pretrained.ipynb #686dbb13
@@ -250,13 +286,27 @@ def _read_card(path):
     if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in _models: return card
     raise InputError(f'{path} is no card of a model that this version knows ({", ".join(_models)})')
 
+# %% ../nbs/15_pretrained.ipynb #526e90ad
+def _find(name):
+    "The folder of a model: a path, or a name in `data/weights` of a checkout"
+    here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
+    return here/name if not Path(name).exists() and (here/name/'model.json').is_file() else Path(name)
+
+def _attach(generator, encoder):
+    "Set `generator.encoder`, but not as a submodule: keys and parameters of the generator stay what they are"
+    _check_pair(generator, encoder)
+    generator.__dict__['encoder'] = encoder
+
+# %% ../nbs/15_pretrained.ipynb #babc0d04
 def from_pretrained(
-    name_or_path, # A folder that `save_pretrained` wrote
-): # `SPADEGenerator` or `MultiScaleCritic`
+    name_or_path, # A folder that `save_pretrained` wrote, or the name of one in `data/weights`: 'landscapes_style'
+): # `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
     """Load a saved model in eval mode; `labels` is a `LabelSpace` or None, `card` what `model.json` says.
 
+    A generator that was saved with its encoder has it as `encoder` (not a part of its parameters).
+
     Raises `InputError` for an unknown name, and where card and weights are damaged or do not belong together."""
-    folder = Path(name_or_path)
+    folder = _find(name_or_path)
     card = _read_card(folder/'model.json')
     try: model, labels = _on_meta(_models[card['model']], card['config']), _card_labels(card['labels'])
     except (AttributeError, KeyError, TypeError) as e:
@@ -265,4 +315,5 @@ def from_pretrained(
     except (SafetensorError, OSError) as e: raise InputError(f'{folder}/model.safetensors cannot be read: {e}') from e
     model = load_exactly(model, state, f'{folder}/model.safetensors')
     model.card = card
+    if 'encoder' in card: _attach(model, from_pretrained(folder/card['encoder']))
     return _with_labels(model, labels)

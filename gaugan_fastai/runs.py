@@ -189,7 +189,8 @@ def _leave(self:Run):
     epochs,minutes = len(self.learn.history),self.keep.total_minutes()
     words = f'{n} pairs at {h}x{w} (height x width), {epochs} epochs, {minutes:.1f} minutes'
     card = dict(training=words, licence='that of the photos it was trained on', size=[h,w])
-    with self.learn.painting() as gen: save_pretrained(gen, self.out/'model', labels=self.dls.labels, **card)
+    encoder = getattr(self.learn.model, 'encoder', None)
+    with self.learn.painting() as gen: save_pretrained(gen, self.out/'model', labels=self.dls.labels, encoder=encoder, **card)
     self.done = _read_json(self.out/'progress.json')
 
 # %% ../nbs/17_runs.ipynb #d36fae6b
@@ -215,7 +216,8 @@ def paint(
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint one label map"
     ids = model.labels.check(ids)
-    size = size or paint_size(ids.shape, model.card.get('size', ids.shape), model.factor)
+    fixed = model.size if getattr(model, 'z_dim', None) else None   # a generator that starts from z paints one size
+    size = size or fixed or paint_size(ids.shape, model.card.get('size', ids.shape), model.factor)
     with torch.no_grad(): return to_u8(model(resize_nearest(ids, size)[None]))[0]
 
 # %% ../nbs/17_runs.ipynb #7303d1a9

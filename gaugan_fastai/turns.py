@@ -19,7 +19,7 @@ class SynthesisGAN(GANModule):
 
     `gan(segmap)` or `gan(segmap, edges)` paints: `[B,H,W]` int64 in, `[B,3,H,W]` in [-1,1] out. `gan(*xb, turn=f, **kw)` runs
     `f(gan, *xb, **kw)` inside one forward call. `terms` is a dict of further losses for the generator, each a function of the
-    turn: a namespace with `segmap, fake, photo, fake_feats, real_feats`."""
+    turn: a namespace with `segmap, fake, photo, fake_feats, real_feats`. `paint` and `movers` are for painters with a helper."""
     def __init__(self,
         generator:nn.Module, # segmap (and edges) -> picture
         critic:nn.Module|None=None, # (segmap, image, edges) -> list (scale) of lists (features, prediction); None to paint only
@@ -31,6 +31,14 @@ class SynthesisGAN(GANModule):
 
     def forward(self, *xb, turn=None, **kwargs): return self.generator(*xb) if turn is None else turn(self, *xb, **kwargs)
 
+    def paint(self, xb, photo):
+        "A picture in training, and what the terms may want to know besides: nothing here, where `photo` is not looked at"
+        return self.generator(*xb), {}
+
+    def movers(self, turn):
+        "The parameters that move in the turn of 'generator' or 'critic'"
+        return list(getattr(self, turn).parameters())
+
     def judge(self, xb, fake, photo):
         "Features of `fake` and of `photo`, judged by the critic in one batch, as lists (scale) of lists (layer)"
         segmap, *edges = [torch.cat([o, o]) for o in xb]
@@ -40,9 +48,9 @@ class SynthesisGAN(GANModule):
 # %% ../nbs/06a_turns.ipynb #7c613848
 def generator_turn(gan, *xb, photo):
     "Paint and be judged: the picture and the generator's losses by name (SPADE, section 3 and appendix A)"
-    fake = gan.generator(*xb)
+    fake, extra = gan.paint(xb, photo)
     fake_feats, real_feats = gan.judge(xb, fake, photo)
-    turn = SimpleNamespace(segmap=xb[0], fake=fake, photo=photo, fake_feats=fake_feats, real_feats=real_feats)
+    turn = SimpleNamespace(segmap=xb[0], fake=fake, photo=photo, fake_feats=fake_feats, real_feats=real_feats, **extra)
     return fake, dict(gan=gan.objective.generator(fake_feats), **{n: f(turn) for n, f in gan.terms.items()})
 
 def critic_turn(gan, *xb, photo, fake):

@@ -218,3 +218,76 @@ def test_demo(tmp_path):
     assert 'exists' in refused('demo', *tiny, '--out', 'gaugan_demo', run=process, cwd=tmp_path)
     code, out, err = process('demo', *tiny, cwd=tmp_path)
     assert code == 0 and (tmp_path/'gaugan_demo_2/ruler.png').exists() and (demo/'ruler.png').exists(), 'an earlier demo stays'
+
+# -- convert -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    "Checkpoints with random weights as SPADE's authors save theirs: a generator, one with edges and z, an encoder"
+    import torch
+    from gaugan_fastai.encoder import StyleEncoder
+    from gaugan_fastai.models.spade import SPADEGenerator
+    folder = tmp_path_factory.mktemp('checkpoints')
+    torch.manual_seed(0)
+    plain, styled = SPADEGenerator(N, 2, nhidden=4), SPADEGenerator(N, 2, True, 6, size=(64, 128), nhidden=4)
+    for name, net in dict(plain=plain, styled=styled, encoder=StyleEncoder(2, 6, 32)).items():
+        torch.save({f'module.{k}': v for k, v in net.state_dict().items()}, folder/f'{name}.pth')
+    (folder/'codes.txt').write_text('\n'.join(landscape_labels().codes), encoding='utf-8')
+    return folder, plain.eval()
+
+def test_converted_paints_the_same(checkpoints, tmp_path):
+    import torch
+    from gaugan_fastai.learner import to_u8
+    folder, gen = checkpoints
+    code, words, err = gaugan('convert', folder/'plain.pth', '--out', tmp_path/'mine', '--codes', folder/'codes.txt', '--licence', 'toy')
+    assert code == 0 and 'SPADEGenerator' in words and json.loads((tmp_path/'mine/model.json').read_text())['licence'] == 'toy', err
+    ids = np.asarray(draw_ids(64))
+    Image.fromarray(ids).save(tmp_path/'map.png')
+    code, _, err = gaugan('generate', tmp_path/'mine', tmp_path/'map.png', '--out', tmp_path/'painted', '--size', '64')
+    assert code == 0, err
+    with torch.no_grad(): want = to_u8(gen(torch.from_numpy(ids).long()[None]))[0]
+    assert abs(np.asarray(Image.open(tmp_path/'painted/map.png')).astype(int) - want).max() <= 1
+
+def draw_ids(size):
+    from gaugan_fastai.data.landscapes import draw_landscape
+    return draw_landscape(3, size).segmap
+
+def test_convert_with_styles(checkpoints, tmp_path):
+    from gaugan_fastai.pretrained import from_pretrained
+    folder, _ = checkpoints
+    code, words, err = gaugan('convert', folder/'styled.pth', '--out', tmp_path/'s', '--edges', '--aspect', '2', '--encoder', folder/'encoder.pth')
+    assert code == 0 and '--codes' in words, err
+    model = from_pretrained(tmp_path/'s')
+    assert (model.size, model.z_dim, model.edges, model.encoder.z_dim, model.labels) == ((64, 128), 6, True, 6, None)
+
+def test_convert_published_fixture(tmp_path):
+    import torch
+    from gaugan_fastai.pretrained import from_pretrained
+    from reference_cases import TOL, gap, generator_case, inputs
+    path = shared_path('reference', 'spade', 'base', 'latest_net_G.pth')
+    assert gaugan('convert', path, '--out', tmp_path/'g')[0] == 0
+    _, tensors, _ = generator_case('base/square64')
+    with torch.no_grad(): assert gap(from_pretrained(tmp_path/'g')(**inputs(tensors)), tensors['out_eval']) < TOL
+
+class Evil:
+    def __reduce__(self): return print, ('code in the file was run!',)
+
+def test_convert_refuses(checkpoints, tmp_path):
+    import torch
+    folder, _ = checkpoints
+    torch.save({'fc.weight': Evil()}, tmp_path/'evil.pth')
+    out = ('--out', tmp_path/'x')
+    assert 'was refused' in refused('convert', tmp_path/'evil.pth', *out)
+    assert 'there is no checkpoint' in refused('convert', tmp_path/'none.pth', *out)
+    assert 'edge channel (--edges) does not count' in refused('convert', folder/'plain.pth', *out, '--edges', '--codes', folder/'codes.txt')
+    assert '--aspect' in refused('convert', folder/'styled.pth', *out, '--edges', '--aspect', '3')
+    assert 'ade20k, coco-stuff, cityscapes' in refused('convert', folder/'plain.pth', *out, '--codes', 'mars')
+    assert '151 codes' in refused('convert', folder/'plain.pth', *out, '--codes', 'ade20k')
+    assert "'most'" in refused('convert', folder/'plain.pth', *out, '--upsampling', 'most')
+    assert "family='sean'" in refused('convert', folder/'plain.pth', *out, '--family', 'sean')
+    assert 'no classes' in refused('convert', folder/'encoder.pth', *out, '--codes', folder/'codes.txt')
+    assert 'same z_dim' in refused('convert', folder/'plain.pth', *out, '--encoder', folder/'encoder.pth')
+    assert not (tmp_path/'x').exists()
+    (tmp_path/'x').mkdir()
+    assert 'exists' in refused('convert', folder/'plain.pth', *out)
+    assert gaugan('convert')[0] == 2

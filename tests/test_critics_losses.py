@@ -1,96 +1,40 @@
 """Critics and losses against SPADE's and SEAN's own numbers (the reference data), and what a notebook cell cannot test."""
-import copy, importlib, json, pickle, sys, zlib
+import copy, json, pickle, sys
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from conftest import shared_path
 from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import MultiScaleCritic, PatchCritic
 from gaugan_fastai.layers import fold_spectral, init_xavier, refresh_spectral
 from gaugan_fastai.losses import (Lite0Features, PerceptualLoss, VGG19Features, feature_matching, gan_objectives, kl_loss, lite0,
     lite0_features, lite0_input)
-
-TOL = 5e-5
-
-def reference(*parts): return shared_path('reference', *parts)
-
-def image(u8): return (u8.float()/255-0.5)/0.5
-
-def worst(pairs):
-    "The largest absolute difference, after a check of the shapes"
-    pairs = list(pairs)
-    for a,b in pairs: assert a.shape==b.shape
-    return max((a-b).abs().max().item() for a,b in pairs)
-
-class Case:
-    "One discriminator case of the reference data with our critic loaded from its checkpoint"
-    def __init__(self, folder):
-        self.info = json.loads(reference(folder, 'disc.json').read_text())
-        self.t = load_file(reference(folder, 'disc.safetensors'))
-        o = self.info['options']
-        self.sean = folder.startswith('sean')
-        self.critic = MultiScaleCritic(o['semantic_nc'], ndf=o['ndf'], n_scales=o['num_D'], n_layers=o['n_layers_D'], strides=(2, 2, 2) if self.sean else None)
-        self.critic.load_state_dict(torch.load(reference(folder, 'latest_net_D.pth'), weights_only=True))
-        self.segmap = self.t['label'][:,0].long()
-        self.fake,self.real = image(self.t['fake_u8']),image(self.t['real_u8'])
-
-    def judge(self, train=False):
-        "Fake and real in one batch, as the original does: answers for each"
-        self.fake.requires_grad_()
-        res = self.critic.train(train)(torch.cat([self.segmap]*2), torch.cat([self.fake, self.real]))
-        n = len(self.fake)
-        return [[f[:n] for f in fs] for fs in res], [[f[n:] for f in fs] for fs in res]
+from reference_cases import (MODES, TOL, critic_loss_gaps, critic_maps, critic_train_pairs, gan_mode_gap, recipe_vgg, reference,
+    vgg_gaps, worst)
 
 @pytest.mark.parametrize('folder', ['spade/disc', 'sean/disc'])
 def test_every_layer_of_each_scale(folder):
-    case = Case(folder)
-    answers = dict(zip(('fake', 'real'), case.judge()))
-    want = {k: v for k,v in case.t.items() if k.startswith('eval.') and '.L' in k}
-    pairs = []
-    for k,v in want.items():
-        _,kind,scale,layer = k.split('.')
-        pairs.append((answers[kind][int(scale[1:])][int(layer[1:])], v))
-    assert len(pairs)==sum(len(fs) for ans in answers.values() for fs in ans)
+    pairs = critic_maps(folder)
     print(folder, len(pairs), 'maps', worst(pairs))
     assert worst(pairs) < TOL
 
 def test_train_mode_predictions_and_buffers():
-    case = Case('spade/disc')
-    fake,real = case.judge(train=True)
-    pairs = [(ans[i][-1], case.t[f'train.{kind}.D{i}.L4']) for kind,ans in (('fake', fake), ('real', real)) for i in range(2)]
-    state = case.critic.state_dict()
-    buffers = [(state[k.removeprefix('after_train.')], v) for k,v in case.t.items() if k.startswith('after_train.')]
+    pairs,buffers = critic_train_pairs()
     assert len(buffers)==12
     print('train', worst(pairs), 'buffers', worst(buffers))
     assert worst(pairs) < TOL and worst(buffers) < TOL
 
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_gradient_of_hinge_and_feature_matching(mode):
-    case = Case('spade/disc')
-    fake,real = case.judge(mode=='train')
-    gan,feat = gan_objectives['hinge'].generator(fake),10*feature_matching(fake, real)
-    want = case.info['results'][mode]
-    (gan+feat).backward()
-    d = worst([(case.fake.grad, case.t[f'{mode}.grad_fake'])])
-    print(mode, 'GAN', gan.item()-want['GAN'], 'GAN_Feat', feat.item()-want['GAN_Feat'], 'grad', d, 'of', case.t[f'{mode}.grad_fake'].abs().max().item())
-    assert gan.item()==pytest.approx(want['GAN'], abs=TOL)
-    assert feat.item()==pytest.approx(want['GAN_Feat'], abs=TOL)
-    assert d < 1e-6
+    diffs = critic_loss_gaps(mode)
+    print(mode, diffs)
+    assert diffs['GAN'] < TOL and diffs['GAN_Feat'] < TOL and diffs['gradient'] < 1e-6
 
 @pytest.mark.parametrize('mode', ['eval', 'train'])
-@pytest.mark.parametrize('ours,theirs', [('hinge', 'hinge'), ('ls', 'ls'), ('bce', 'original'), ('wasserstein', 'w')])
-def test_gan_modes(ours, theirs, mode):
-    case = Case('spade/disc')
-    fake,real = case.judge(mode=='train')
-    o,want = gan_objectives[ours],case.info['results'][mode]['gan'][theirs]
-    loss_fake,loss_real = o.critic(fake, real)
-    d = [abs(x.item()-want[k]) for k,x in dict(G=o.generator(fake), D_Fake=loss_fake, D_real=loss_real).items()]
-    print(ours, mode, max(d))
-    assert max(d) < 1e-5
+@pytest.mark.parametrize('ours', list(MODES))
+def test_gan_modes(ours, mode): assert gan_mode_gap(ours, mode) < 1e-5
 
 KEYS = ['spade_coco', 'spade_ade20k', 'spade_cityscapes', 'spade_coco_use_vae', 'sean_celebamaskhq']
 @pytest.mark.parametrize('name', KEYS)
@@ -118,29 +62,10 @@ def test_fresh_init_statistics():
             assert p.std().item()==pytest.approx(want[k]['std'], rel=5/p.numel()**0.5), k
             assert abs(p.mean().item()-want[k]['mean']) < 7*want[k]['std']/p.numel()**0.5, k
 
-def recipe_vgg(seed=71):
-    "The random VGG19 of the reference data"
-    from torchvision.models.vgg import cfgs, make_layers
-    with torch.device('meta'): shapes = {k: v.shape for k,v in make_layers(cfgs['E'])[:30].state_dict(prefix='features.').items()}
-    res = {}
-    for k,shape in shapes.items():
-        g = np.random.RandomState(zlib.crc32(f'{seed}|{k}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
-        res[k] = torch.from_numpy(0.1*g if k.endswith('bias') else g*np.sqrt(2/np.prod(shape[1:]))).float()
-    return res
-
 def test_vgg_loss():
-    info,t = json.loads(reference('spade/vgg/vgg_loss.json').read_text()),load_file(reference('spade/vgg/vgg_loss.safetensors'))
-    net = VGG19Features(recipe_vgg())
-    loss = PerceptualLoss(net)
-    x,y = image(t['x_u8']).requires_grad_(),image(t['y_u8'])
-    assert list(loss.weights)==info['layer_weights']
-    feats = worst((f[:,:4], t[f'feat_x.{i}']) for i,f in enumerate(loss.features(x)))
-    l1 = max(abs(d.item()-w) for d,w in zip(loss.distances(x, y), info['per_layer_l1'], strict=True))
-    value = loss(x, y)
-    value.backward()
-    grad = worst([(x.grad, t['grad_x'])])
-    print('feats', feats, 'l1', l1, 'loss', value.item()-info['loss'], 'grad', grad, 'of', t['grad_x'].abs().max().item())
-    assert max(feats, l1, abs(value.item()-info['loss'])) < TOL and grad < 1e-8
+    diffs = vgg_gaps()
+    print(diffs)
+    assert max(diffs.values()) < TOL and diffs['gradient'] < 1e-8
 
 def test_kl_against_the_encoder_case():
     info,t = json.loads(reference('spade/encoder/encoder.json').read_text()),load_file(reference('spade/encoder/encoder.safetensors'))

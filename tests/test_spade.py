@@ -1,82 +1,17 @@
 """SPADE's generator against the reference fixtures, and what it says of bad input."""
-import json, pickle, zlib
+import json, pickle
 from copy import deepcopy
 
-import numpy as np, pytest, torch
-from safetensors.torch import load_file
+import pytest, torch
 
 from conftest import shared_path
 from gaugan_fastai.core import InputError
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.spade import SPADE
-
-TOL = 5e-5
-CASES = ['base/square64', 'base/wide128x64', 'base/more128', 'recipe/edge64', 'recipe/most128_edge', 'recipe/vae64',
-         'recipe/vae_wide128x64', 'recipe/instance64', 'recipe/batch5x5_nospectral64', 'real/coco256']
-
-def recipe(name, shape, seed):
-    "The parameter `name` of a fixture whose weights come from a formula (reference/README.md)"
-    g = np.random.RandomState(zlib.crc32(f'{seed}|{name}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
-    if name.endswith('bias'): return torch.from_numpy(0.1*g).float()
-    reads_labels = 'mlp_shared' in name or (name == 'fc.weight' and len(shape) == 4)
-    return torch.from_numpy(g/np.sqrt(shape[2]*shape[3] if reads_labels else np.prod(shape[1:]))).float()
-
-BUFFERS = 'weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked'
-def is_param(k): return k.split('.')[-1] not in BUFFERS
-
-def reference(case):
-    "(json, tensors, state) of `case`"
-    stem = shared_path('reference', 'spade')/case
-    info, tensors = json.loads(stem.with_suffix('.json').read_text()), load_file(stem.with_suffix('.safetensors'))
-    if info['weights'].endswith('.pth'):
-        return info, tensors, torch.load(stem.parent/info['weights'], weights_only=True)
-    keys, seed = json.loads(stem.with_suffix('.keys.json').read_text()), info['weights'].split()[2]
-    state = {k: recipe(k, shape, seed) for k, shape in keys.items() if is_param(k)}
-    state.update(load_file(f'{stem}.buffers.safetensors'))
-    return info, tensors, state
-
-def settings(options):
-    "Arguments of `SPADEGenerator` for the options of a fixture"
-    o, edges = options, not options['no_instance']
-    ks, norm = (5 if '5x5' in o['norm_G'] else 3), ('instance' if 'instance' in o['norm_G'] else 'batch')
-    return dict(n_classes=o['semantic_nc'] - edges, ngf=o['ngf'], edges=edges,
-        z_dim=o['z_dim'] if o['use_vae'] else None, upsampling=o['num_upsampling_layers'],
-        size=o['crop_size'], aspect=o['aspect_ratio'], ks=ks, norm=norm, spectral='spectral' in o['norm_G'])
-
-def build(info, state):
-    with torch.device('meta'): gen = SPADEGenerator(**settings(info['options']))
-    counters = {k: torch.tensor(0) for k in gen.state_dict() if k.endswith('num_batches_tracked')}
-    state = counters | {k: v.clone() for k, v in state.items()}
-    gen.load_state_dict(state, assign=True)
-    return gen
-
-def inputs(tensors):
-    edges = tensors.get('edge')
-    edges = None if edges is None else edges[:, 0].bool()
-    return dict(segmap=tensors['label'][:, 0].long(), edges=edges, z=tensors.get('z'))
-
-def gap(a, b): return (a - b).abs().max().item()
+from reference_cases import GENERATORS as CASES, TOL, build, gap, generator_case as reference, generator_gaps, inputs, settings
 
 @pytest.mark.parametrize('case', CASES)
-def test_fixture(case, monkeypatch):
-    info, tensors, state = reference(case)
-    gen, acts, diffs = build(info, state).eval(), {}, {}
-    for k in (k for k in tensors if k.startswith('act_eval.')):
-        name = k.removeprefix('act_eval.')
-        getattr(gen, name).register_forward_hook(lambda m, i, o, k=k: acts.__setitem__(k, o))
-    with torch.no_grad(): diffs['out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
-    diffs |= {k: gap(v, tensors[k]) for k, v in acts.items()}
-    monkeypatch.setattr(SPADE, 'exact', False)              # all convolutions of the one-hot
-    with torch.no_grad(): diffs['out_eval, dense'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
-    monkeypatch.undo()
-    assert len(acts) == sum(k.startswith('act_eval.') for k in tensors)
-    gen.train()
-    for i in (1, 2):
-        if f'out_train{i}' not in tensors: continue
-        with torch.no_grad(): diffs[f'out_train{i}'] = gap(gen(**inputs(tensors)), tensors[f'out_train{i}'])
-        after = {k.removeprefix(f'after{i}.'): v for k, v in tensors.items() if k.startswith(f'after{i}.')}
-        now = gen.state_dict()
-        if after: diffs[f'after{i}'] = max(gap(now[k], v) for k, v in after.items() if not k.endswith('tracked'))
+def test_fixture(case):
+    diffs = generator_gaps(case)
     print(case, {k: f'{v:.1e}' for k, v in diffs.items()})
     assert max(diffs.values()) < TOL, diffs
 
@@ -152,7 +87,7 @@ def test_same_in_float64():
 ORIGINALS = {'spade/base/latest_net_G.pth': {}, 'spade/disc/latest_net_D.pth': {},
     'spade/train/ttur_edge64_final/latest_net_G.pth': dict(edges=True),
     'spade/train/ttur_edge64_final/latest_net_D.pth': dict(edges=True)}
-OTHERS = {'spade/encoder/latest_net_E.pth': 'SPADE encoder', 'sean/disc/latest_net_D.pth': '3 layers',
+OTHERS = {'sean/disc/latest_net_D.pth': '3 layers',
     'clade/edge64/latest_net_G.pth': 'CLADE', 'pix2pixhd/global/latest_net_G.pth': 'pix2pixHD',
     'pix2pixhd/disc/latest_net_D.pth': 'pix2pixHD critic'}
 

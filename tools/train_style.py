@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Train the small network with styles that the lesson nbs/15a_models.style.ipynb paints with, on drawn landscapes.
+
+    OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --minutes 13
+    OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --norms
+
+Draws the scenes, trains by the clock, and writes generator and encoder (16 bits a number) with their cards. The second
+command only computes the batch-norm statistics of weights anew, on 32 batches of scenes painted in their own styles.
+"""
+import argparse, time
+import torch
+from torch import nn
+from fastai.vision.all import set_seed
+from gaugan_fastai.callbacks import TimeBudget
+from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.models.spade import spade_learner
+from gaugan_fastai.encoder import EncodedGAN
+from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+
+FIRST = 1000    # seed of the first scene; the lesson and its tests look at scenes below it
+
+def train(a):
+    "The trained learner"
+    dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
+    set_seed(a.seed, reproducible=True)
+    learn = spade_learner(dls, 'cpu', ngf=a.ngf, z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup, l1=a.l1, reuse_fake=True)
+    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=TimeBudget(a.minutes))
+    return learn
+
+@torch.no_grad()
+def new_norms(a, n=256):
+    "Batch-norm statistics of the weights in `a.out`, from scenes of the training in the styles of their photos"
+    model = from_pretrained(a.out)
+    dls = PairedDataLoaders.from_landscapes(n=n, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.reset_running_stats()
+            m.momentum = None                                   # the mean over all batches
+    gan = EncodedGAN(model.train(), encoder=model.encoder)
+    torch.manual_seed(a.seed)
+    for segmap, photo in dls.train: gan.paint((segmap,), photo)
+    words = model.card['training'].split('; batch-norm')[0] + f'; batch-norm statistics from {n} of the scenes (--norms)'
+    extra = {k: model.card[k] for k in ('size', 'losses')}
+    save_pretrained(model.eval(), a.out, model.labels, 'Apache-2.0', words, half=True, **extra)
+
+def main(argv=None):
+    "Train, save, report"
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('out', help='folder for the weights')
+    p.add_argument('--minutes', type=float, default=12.)
+    p.add_argument('--scenes', type=int, default=1500, help='how many are drawn')
+    p.add_argument('--size', type=int, default=64)
+    p.add_argument('--bs', type=int, default=8)
+    p.add_argument('--ngf', type=int, default=8)
+    p.add_argument('--z_dim', type=int, default=32)
+    p.add_argument('--kl', type=float, default=.02, help='weight of the KL, mean over the batch')
+    p.add_argument('--warmup', type=float, default=.2, help='part of the training in which the KL grows from 0')
+    p.add_argument('--l1', type=float, default=5.)
+    p.add_argument('--lr', type=float, default=1e-3)
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--norms', action='store_true', help='only compute batch-norm statistics anew')
+    a = p.parse_args(argv)
+    if a.norms: return new_norms(a)
+    start, learn = time.time(), train(a)
+    steps, epochs = learn.model_average.t, len(learn.history)
+    words = (f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {steps} steps of {a.bs} ({epochs} epochs) in '
+        f'{a.minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual (efficientnet-lite0) + {a.l1:g} L1 + '
+        f'{a.kl:g} KL (mean over the batch, warm-up over {a.warmup:g}), lr {a.lr:g}; made by tools/train_style.py')
+    with learn.painting() as gen:
+        save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, encoder=learn.model.encoder, half=True,
+            size=[a.size]*2, losses={k: round(v, 4) for k, v in learn.history[-1]['train'].items()})
+    print(f'{words}\nwritten to {a.out} after {time.time() - start:.0f} s')
+
+if __name__ == '__main__': main()
