@@ -109,7 +109,7 @@ def train(
     print(f'{path}: {n} pairs to train, {m} to validate, {dls.n_classes} classes, {h}x{w}; the run is in {out}')
     run.fit(minutes=None if epochs else minutes or 60, epochs=epochs, lr=lr)
     print(f'Last samples: {max((out/"samples").glob("*.png"))}')
-    print(f'Paint with: gaugan generate {shlex.quote(str(out))} MAPS' if not edges else 'Paint with: learn.predict(map, edges=...) in Python')
+    print(f'Paint with: gaugan generate {shlex.quote(str(out))} MAPS{" --instances FOLDER"*edges}')
 
 # %% ../nbs/18_cli.ipynb #1021aec9
 def _map_files(path):
@@ -130,11 +130,12 @@ def generate(
     maps:Path,           # A folder of label maps, or one label map
     out:Path='painted',  # Folder for the pictures
     size:hw=None,        # Height x width to paint at (default: as large as in training, in the shape of the map)
+    instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps (or one file)
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.runs import load_model, paint_folder
     painter = load_model(model)
-    res = paint_folder(painter, _map_files(maps), out, size)
+    res = paint_folder(painter, _map_files(maps), out, size, instances)
     bad = {fn:o for fn,o in res.items() if not isinstance(o, Path)}
     for o in bad.values(): print(f'not painted: {o}', file=sys.stderr)
     print(f'{len(res)-len(bad)} of {len(res)} maps painted: {out}')
@@ -235,6 +236,6 @@ def main(
     except ValueError as e:
         from gaugan_fastai.core import InputError
         if not isinstance(e, InputError): raise
-        words = re.sub(r'\bpass (void|decode|valid|train)=', r'pass --\1 ', str(e))
+        words = re.sub(r'\bpass (void|decode|valid|train|instances)=', r'pass --\1 ', str(e))
     print(f'gaugan {name}: {words}', file=sys.stderr)
     return 1

@@ -6,7 +6,7 @@
 __all__ = ['ruler_maps', 'run_line', 'RunBar', 'constant_then_linear', 'KeepRun', 'Run', 'load_model', 'paint', 'paint_folder']
 
 # %% ../nbs/17_runs.ipynb #ab704030
-import json, sys, time
+import json, re, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, L, ParamScheduler, ProgressCallback, patch
@@ -14,7 +14,8 @@ from PIL import Image
 from .callbacks import Keep, SampleGrid, TimeBudget
 from .core import InputError, resize_nearest
 from .data.landscapes import landscape_labels
-from .learner import paint_size, to_u8
+from .data.layouts import _pictures
+from .learner import edge_input, paint_size, to_u8
 from .models.spade import spade_learner
 from .pretrained import from_pretrained, save_pretrained
 
@@ -203,7 +204,6 @@ def load_model(
     name = type(model).__name__
     if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}: only a generator paints')
     if model.labels is None: raise InputError(f'the card of {folder} names no classes: save the model with labels=')
-    if model.edges: raise InputError(f'the model in {folder} wants instance edges: use learn.predict(edges=)')
     painter = model.for_inference()
     painter.labels,painter.card = model.labels,model.card
     return painter
@@ -212,28 +212,59 @@ def paint(
     model,     # From `load_model`
     ids,       # Library ids `[H,W]`
     size=None, # (H,W) to paint at; None: about as large as in training, in the shape of the map
+    instances=None, # For a model with instance edges: the instance map, a path or ids `[H,W]`
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint one label map"
-    ids = model.labels.check(ids)
-    size = size or paint_size(ids.shape, model.card.get('size', ids.shape), model.factor)
-    with torch.no_grad(): return to_u8(model(resize_nearest(ids, size)[None]))[0]
+    ids = model.labels.check(ids)[None]
+    size = size or paint_size(ids.shape[-2:], model.card.get('size', ids.shape[-2:]), model.factor)
+    edges = edge_input(model, ids, size, instances=instances)
+    with torch.no_grad(): return to_u8(model(resize_nearest(ids, size), *edges))[0]
 
 # %% ../nbs/17_runs.ipynb #7303d1a9
+def _read_for(model, fn):
+    "The label map `fn` as `model` reads it; cures are about the file, since the model's classes are what they are"
+    try: return model.labels.read(fn)
+    except InputError as e: what,_,cure = str(e).partition(': ')
+    if re.search('decode=|void=|palette|codes.txt', cure):
+        values = np.flatnonzero(model.labels._table >= 0).tolist()
+        few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values)>3)
+        how = 'the colours of its palette' if model.labels.decode == 'palette' else f'one grey value a pixel, {few}'
+        cure = f'this model reads {how} (its card, model.json, names them); save the map like that'
+    raise InputError(f'{what}: {cure}')
+
+def _partners(model, instances, maps):
+    "A function from a label map to its instance map, or None without `instances`; raise `InputError` where none will do"
+    folder = Path(instances) if instances else None
+    wants = getattr(model, 'edges', False)
+    if wants and not folder:
+        raise InputError('the model was trained with instance edges: pass instances=FOLDER with an instance map for each label map')
+    if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
+    if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give the folder of the instance maps')
+    if not folder: return lambda fn: None
+    if folder.is_file() and len(maps)>1: raise InputError(f'{folder} is one instance map for {len(maps)} label maps: give a folder')
+    if folder.is_file(): return lambda fn: folder
+    found = _pictures(folder, 'instance')
+    def partner(fn):
+        if fn.stem in found: return found[fn.stem]
+        raise InputError(f'{fn} has no instance map in {folder}: add one of the same name')
+    return partner
+
 def paint_folder(
     model,     # From `load_model`
     maps:list, # Paths of label maps
     out,       # Folder for the pictures, `STEM.png`
     size=None, # See `paint`
+    instances=None, # For a model with instance edges: their folder (same stems), or for one map the file
 ) -> dict:     # Path -> picture written, or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     out,inputs = Path(out),{Path(o).resolve() for o in maps}
     if out.exists() and not out.is_dir(): raise InputError(f'{out} is a file: choose a folder for the pictures')
     for fn in maps:
         if (target := out/f'{Path(fn).stem}.png').resolve() in inputs: raise InputError(f'{target} is a label map itself: choose another folder for the pictures')
+    partner,res = _partners(model, instances, maps),{}
     out.mkdir(parents=True, exist_ok=True)
-    res = {}
     for fn in map(Path, maps):
-        try: picture = paint(model, model.labels.read(fn), size)
+        try: picture = paint(model, _read_for(model, fn), size, partner(fn))
         except InputError as e: res[fn] = e
         else:
             res[fn] = out/f'{fn.stem}.png'
