@@ -202,6 +202,8 @@ def spade_learner(
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
+    pretrained=None, # start from trained weights, whose widths are taken: a folder or a generator, see `finetune.start_from`
+    mapping:dict|None=None, # with `pretrained`: new class -> old class, where the names differ
     cbs=None, # callbacks
     **kwargs
 ) -> SynthesisLearner:
@@ -212,9 +214,12 @@ def spade_learner(
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm)
-    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
-        f'upsampling={upsampling!r} paints multiples of {gen.factor}: choose such a size')
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
+    if pretrained is not None:
+        from gaugan_fastai.finetune import start_from   # a later lesson, for those who ask for it
+        gen, critic = start_from(pretrained, dls, critic, mapping, given)
+    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
+        f'upsampling={gen.upsampling!r} paints multiples of {gen.factor}: choose such a size')
     losses = {}
     if feat: losses['feat'] = feature_matching_term(feat)
     if l1: losses['l1'] = l1_term(l1)
