@@ -94,6 +94,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'gaugan_fastai.cli.main': ('cli.html#main', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli.names': ('cli.html#names', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli.positive': ('cli.html#positive', 'gaugan_fastai/cli.py'),
+                                   'gaugan_fastai.cli.table': ('cli.html#table', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli.train': ('cli.html#train', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli.void_class': ('cli.html#void_class', 'gaugan_fastai/cli.py')},
             'gaugan_fastai.convs': { 'gaugan_fastai.convs.PackedConv2d': ('convs.html#packedconv2d', 'gaugan_fastai/convs.py'),

@@ -126,9 +126,10 @@ class Run:
         save_minutes:float=5, # Time between two checkpoints
         samples:int=4,        # Validation maps painted after each epoch
         cbs=None,             # More callbacks
+        keep_critic:bool=False, # Leave the critic too, in `model/critic`, for those who train on from there
         **kwargs,             # For `spade_learner` (`reuse_fake=True` unless given); the same when resumed
     ):
-        self.dls,self.out = dls,Path(out)
+        self.dls,self.out,self.keep_critic = dls,Path(out),keep_critic
         self.settings = dict(size=list(dls.size), classes=dls.codes, edges=dls.edges, **{k:v for k,v in kwargs.items() if _is_plain(v)})
         self.done = self._enter(resume)
         self.keep = KeepRun(self.out, save_minutes, self.done['minutes'])
@@ -154,7 +155,8 @@ class Run:
             if now != v: raise InputError(f'{self.out} was started with {k}={v}, not {now}: resume it with that')
         return _read_json(self.out/'progress.json')
 
-def _is_plain(o): return o is None or isinstance(o, (bool,int,float,str))
+def _is_plain(o):
+    return o is None or isinstance(o, (bool,int,float,str)) or isinstance(o, dict) and all(map(_is_plain, o.values()))
 
 # %% ../nbs/17_runs.ipynb #8523632f
 @patch
@@ -185,12 +187,13 @@ def fit(self:Run,
 
 @patch
 def _leave(self:Run):
-    "Write the generator, with averaged weights, and its card"
+    "Write the generator, with averaged weights, and its card; the critic if it is to be kept"
     n,(h,w) = len(self.dls.train_ds),self.dls.size
     epochs,minutes = len(self.learn.history),self.keep.total_minutes()
     words = f'{n} pairs at {h}x{w} (height x width), {epochs} epochs, {minutes:.1f} minutes'
     card = dict(training=words, licence='that of the photos it was trained on', size=[h,w])
     with self.learn.painting() as gen: save_pretrained(gen, self.out/'model', labels=self.dls.labels, **card)
+    if self.keep_critic: save_pretrained(self.learn.model.critic, self.out/'model/critic', labels=self.dls.labels, **card)
     self.done = _read_json(self.out/'progress.json')
 
 # %% ../nbs/17_runs.ipynb #d36fae6b
