@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
-from .core import InputError, colorize
-from .learner import SynthesisLearner, image_grid, to_u8
+from .core import InputError
+from .learner import SynthesisLearner, image_grid, input_pictures, to_u8
 
 # %% ../nbs/07a_callbacks.ipynb #1644473d
 class ModelAverage(Callback):
@@ -115,11 +115,11 @@ class SampleGrid(Callback):
         if not hasattr(self, 'grids'): self.grids = []
         if self.path: Path(self.path).mkdir(parents=True, exist_ok=True)
     def draw(self):
-        "The grid label | fake | real as it is now, uint8 `[H,W,3]`"
+        "The grid label | (edges) | fake | real as it is now, uint8 `[H,W,3]`"
         *xb, photo = [cast(o, Tensor)[:self.n] for o in self._batch()]
         device = next(self.learn.model.generator.parameters()).device
         with self.learn.painting() as gen: fake = gen(*[o.to(device) for o in xb])
-        return image_grid(colorize(xb[0].cpu(), self.learn.dls.palette), to_u8(fake), to_u8(photo))
+        return image_grid(*input_pictures(xb, self.learn.dls.palette), to_u8(fake), to_u8(photo))
     def _batch(self):
         if not hasattr(self, 'batch'): self.batch = self.learn.dls.valid.new(shuffle=False, drop_last=False, bs=self.n).one_batch()
         return self.batch

@@ -133,8 +133,10 @@ def open_image(
     return im
 
 # %% ../nbs/00_core.ipynb #3e316cd9
+_lossy = 'JPEG','MPO','JPEG2000','WEBP'
+
 def _check_lossless(im, name):
-    if im.format not in ('JPEG','MPO','JPEG2000','WEBP'): return
+    if im.format not in _lossy: return
     raise InputError(f'label map {name} is a {im.format}: compression changes ids, save label maps as PNG')
 
 def _values(im, name, indexed=False):
@@ -246,6 +248,15 @@ class PILSegmap(PILMask):
     def show(self, ctx=None, **kwargs): return self.to_tensor().show(ctx=ctx, **kwargs)
 
 # %% ../nbs/00_core.ipynb #41ced434
+def _instance_ids(im, name):
+    "Integers `[H,W]` of an instance picture: grey values, palette indices, or colours as numbers"
+    if im.format in _lossy:
+        raise InputError(f'instance map {name} is a {im.format}: compression changes ids, save instance maps as PNG')
+    if im.mode == 'RGB': return np.asarray(im).astype(np.int64) @ np.array([65536,256,1])
+    if im.mode in ('1','L','P') or im.mode[0] == 'I': return np.asarray(im).astype(np.int64)
+    raise InputError(f'instance map {name} has mode {im.mode}: save one grey id an object, or one RGB colour')
+
+# %% ../nbs/00_core.ipynb #edf10411
 class TensorEdges(TensorMask):
     "Instance edges, bool `[H,W]` or `[B,H,W]`"
     def show(self, ctx=None, **kwargs): return show_image(self.as_subclass(Tensor), ctx=ctx, cmap='gray', **kwargs)
@@ -256,10 +267,8 @@ class PILInstances(PILMask):
     @classmethod
     def create(cls, fn):
         "Make an instance map from a path, or from instance ids as array, tensor or PIL image `[H,W]`"
-        if not isinstance(fn, (str,Path)): return cls(_grey(fn))
-        im = open_image(fn, 'instance map')
-        if im.mode != 'RGB' or im.format == 'JPEG': return cls(_grey(_values(im, fn, indexed=True)))
-        return cls(_grey(np.asarray(im).astype(np.int64) @ np.array([65536,256,1])))
+        im = open_image(fn, 'instance map') if isinstance(fn, (str,Path)) else fn
+        return cls(_grey(_instance_ids(im, fn) if isinstance(im, Image.Image) else im))
 
     def to_tensor(self): return TensorEdges(instance_edges(torch.from_numpy(np.array(self, dtype=np.int64))))
 

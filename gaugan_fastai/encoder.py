@@ -159,9 +159,10 @@ class StyleLearner(SynthesisLearner):
         item, # Label map: file name or PIL image (the data's own ids), array or tensor [H,W] (library ids)
         style=None, # A photo to take the style from, a vector z, or None: by chance
         seed:int=None, # Seed of the chance
-        edges=None, # bool [H,W] or None
+        edges=None, # for a model with instance edges: bool [H,W], or
+        instances=None, # the instance map they come from
     ): # PIL image of the size of the training pictures
         "Paint one label map in a style"
         gen = self.model.generator
         z = as_style(self, style, gen.z_dim, seed).to(gen.fc.weight.device)
-        return super().predict(item, size=gen.size, edges=edges, z=z)
+        return super().predict(item, size=gen.size, edges=edges, instances=instances, z=z)

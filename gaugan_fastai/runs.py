@@ -6,7 +6,7 @@
 __all__ = ['ruler_maps', 'run_line', 'RunBar', 'constant_then_linear', 'KeepRun', 'Run', 'load_model', 'paint', 'paint_folder']
 
 # %% ../nbs/17_runs.ipynb #ab704030
-import json, sys, time
+import json, re, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, L, ParamScheduler, ProgressCallback, patch
@@ -14,7 +14,8 @@ from PIL import Image
 from .callbacks import Keep, SampleGrid, TimeBudget
 from .core import InputError, resize_nearest
 from .data.landscapes import landscape_labels
-from .learner import paint_size, to_u8
+from .data.layouts import _pictures
+from .learner import edge_input, paint_size, to_u8
 from .models.spade import spade_learner
 from .pretrained import from_pretrained, save_pretrained
 
@@ -125,9 +126,10 @@ class Run:
         save_minutes:float=5, # Time between two checkpoints
         samples:int=4,        # Validation maps painted after each epoch
         cbs=None,             # More callbacks
+        keep_critic:bool=False, # Leave the critic too, in `model/critic`, for those who train on from there
         **kwargs,             # For `spade_learner` (`reuse_fake=True` unless given); the same when resumed
     ):
-        self.dls,self.out = dls,Path(out)
+        self.dls,self.out,self.keep_critic = dls,Path(out),keep_critic
         self.settings = dict(size=list(dls.size), classes=dls.codes, edges=dls.edges, **{k:v for k,v in kwargs.items() if _is_plain(v)})
         self.done = self._enter(resume)
         self.keep = KeepRun(self.out, save_minutes, self.done['minutes'])
@@ -153,7 +155,8 @@ class Run:
             if now != v: raise InputError(f'{self.out} was started with {k}={v}, not {now}: resume it with that')
         return _read_json(self.out/'progress.json')
 
-def _is_plain(o): return o is None or isinstance(o, (bool,int,float,str))
+def _is_plain(o):
+    return o is None or isinstance(o, (bool,int,float,str)) or isinstance(o, dict) and all(map(_is_plain, o.values()))
 
 # %% ../nbs/17_runs.ipynb #8523632f
 @patch
@@ -184,13 +187,14 @@ def fit(self:Run,
 
 @patch
 def _leave(self:Run):
-    "Write the generator, with averaged weights, and its card"
+    "Write the generator, with averaged weights, and its card; the critic if it is to be kept"
     n,(h,w) = len(self.dls.train_ds),self.dls.size
     epochs,minutes = len(self.learn.history),self.keep.total_minutes()
     words = f'{n} pairs at {h}x{w} (height x width), {epochs} epochs, {minutes:.1f} minutes'
     card = dict(training=words, licence='that of the photos it was trained on', size=[h,w])
     encoder = getattr(self.learn.model, 'encoder', None)
     with self.learn.painting() as gen: save_pretrained(gen, self.out/'model', labels=self.dls.labels, encoder=encoder, **card)
+    if self.keep_critic: save_pretrained(self.learn.model.critic, self.out/'model/critic', labels=self.dls.labels, **card)
     self.done = _read_json(self.out/'progress.json')
 
 # %% ../nbs/17_runs.ipynb #d36fae6b
@@ -204,7 +208,6 @@ def load_model(
     name = type(model).__name__
     if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}: only a generator paints')
     if model.labels is None: raise InputError(f'the card of {folder} names no classes: save the model with labels=')
-    if model.edges: raise InputError(f'the model in {folder} wants instance edges: use learn.predict(edges=)')
     painter = model.for_inference()
     painter.labels,painter.card = model.labels,model.card
     return painter
@@ -213,29 +216,60 @@ def paint(
     model,     # From `load_model`
     ids,       # Library ids `[H,W]`
     size=None, # (H,W) to paint at; None: about as large as in training, in the shape of the map
+    instances=None, # For a model with instance edges: the instance map, a path or ids `[H,W]`
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint one label map"
-    ids = model.labels.check(ids)
+    ids = model.labels.check(ids)[None]
     fixed = model.size if getattr(model, 'z_dim', None) else None   # a generator that starts from z paints one size
-    size = size or fixed or paint_size(ids.shape, model.card.get('size', ids.shape), model.factor)
-    with torch.no_grad(): return to_u8(model(resize_nearest(ids, size)[None]))[0]
+    size = size or fixed or paint_size(ids.shape[-2:], model.card.get('size', ids.shape[-2:]), model.factor)
+    edges = edge_input(model, ids, size, instances=instances)
+    with torch.no_grad(): return to_u8(model(resize_nearest(ids, size), *edges))[0]
 
 # %% ../nbs/17_runs.ipynb #7303d1a9
+def _read_for(model, fn):
+    "The label map `fn` as `model` reads it; cures are about the file, since the model's classes are what they are"
+    try: return model.labels.read(fn)
+    except InputError as e: what,_,cure = str(e).partition(': ')
+    if re.search('decode=|void=|palette|codes.txt', cure):
+        values = np.flatnonzero(model.labels._table >= 0).tolist()
+        few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values)>3)
+        how = 'the colours of its palette' if model.labels.decode == 'palette' else f'one grey value a pixel, {few}'
+        cure = f'this model reads {how} (its card, model.json, names them); save the map like that'
+    raise InputError(f'{what}: {cure}')
+
+def _partners(model, instances, maps):
+    "A function from a label map to its instance map, or None without `instances`; raise `InputError` where none will do"
+    folder = Path(instances) if instances else None
+    wants = getattr(model, 'edges', False)
+    if wants and not folder:
+        raise InputError('the model was trained with instance edges: pass instances=FOLDER with an instance map for each label map')
+    if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
+    if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give the folder of the instance maps')
+    if not folder: return lambda fn: None
+    if folder.is_file() and len(maps)>1: raise InputError(f'{folder} is one instance map for {len(maps)} label maps: give a folder')
+    if folder.is_file(): return lambda fn: folder
+    found = _pictures(folder, 'instance')
+    def partner(fn):
+        if fn.stem in found: return found[fn.stem]
+        raise InputError(f'{fn} has no instance map in {folder}: add one of the same name')
+    return partner
+
 def paint_folder(
     model,     # From `load_model`
     maps:list, # Paths of label maps
     out,       # Folder for the pictures, `STEM.png`
     size=None, # See `paint`
+    instances=None, # For a model with instance edges: their folder (same stems), or for one map the file
 ) -> dict:     # Path -> picture written, or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     out,inputs = Path(out),{Path(o).resolve() for o in maps}
     if out.exists() and not out.is_dir(): raise InputError(f'{out} is a file: choose a folder for the pictures')
     for fn in maps:
         if (target := out/f'{Path(fn).stem}.png').resolve() in inputs: raise InputError(f'{target} is a label map itself: choose another folder for the pictures')
+    partner,res = _partners(model, instances, maps),{}
     out.mkdir(parents=True, exist_ok=True)
-    res = {}
     for fn in map(Path, maps):
-        try: picture = paint(model, model.labels.read(fn), size)
+        try: picture = paint(model, _read_for(model, fn), size, partner(fn))
         except InputError as e: res[fn] = e
         else:
             res[fn] = out/f'{fn.stem}.png'

@@ -35,7 +35,7 @@ def learner_of(run, dls):
     "The learner of a run, untrained"
     settings = json.loads((run/'run.json').read_text())
     set_seed(settings.get('seed', 0), reproducible=True)
-    return spade_learner(dls, path=run, model_dir='.', **{k: v for k, v in settings.items() if k not in ('size', 'classes', 'seed')})
+    return spade_learner(dls, path=run, model_dir='.', **{k: v for k, v in settings.items() if k not in ('size', 'classes', 'seed', 'edges')})
 
 def all_photos(dl): return torch.cat([b[-1].as_subclass(torch.Tensor) for b in dl])
 
@@ -57,8 +57,9 @@ def plot_curves(run, out):
 def main():
     a = parse()
     a.out.mkdir(parents=True, exist_ok=True)
-    size = tuple(json.loads((a.run/'run.json').read_text())['size'])
-    dls = PairedDataLoaders.from_folder(a.data, size=size, bs=4, train=a.train.split(','), valid=a.test.split(','), flip=0)
+    settings = json.loads((a.run/'run.json').read_text())
+    data = dict(size=tuple(settings['size']), bs=4, edges=settings.get('edges', False), flip=0)
+    dls = PairedDataLoaders.from_folder(a.data, train=a.train.split(','), valid=a.test.split(','), **data)
     segmenter, photos = load_segmenter(a.segmenter) if a.segmenter else None, all_photos(dls.valid)
     rows, scores, columns = [int(o) for o in a.rows.split(',')], {}, []
     for name, file in (o.split('=', 1) for o in a.weights):

@@ -7,6 +7,7 @@ __all__ = ['presets', 'SPADEGenerator', 'feature_matching_term', 'perceptual_ter
 
 # %% ../../nbs/11_models.spade.ipynb #2d0224e4
 from copy import deepcopy
+import math
 from itertools import chain
 from math import prod
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from fastcore.all import *
 from ..callbacks import ModelAverage
 from ..core import InputError
 from ..critics import MultiScaleCritic
+from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
@@ -153,6 +155,7 @@ def __deepcopy__(self:SPADEGenerator, memo):
     "Copy, also right after a training forward"
     for m in self.modules():
         if 'weight_orig' in m._parameters: m.weight = m.weight.detach()
+    if 'encoder' in self.__dict__: memo[id(self.encoder)] = self.encoder   # not a part of it: shared
     memo[id(self)] = new = self.__class__.__new__(self.__class__)
     new.__dict__ = deepcopy(self.__getstate__(), memo)
     return new
@@ -188,6 +191,16 @@ def _choice(known, name, what):
     if name not in known: raise InputError(f'{what} is {name!r}, but it is one of {", ".join(known)}')
     return known[name]
 
+# %% ../../nbs/11_models.spade.ipynb #01ff7fdb
+def _encoder_size(size): return min(256, 2**int(math.log2(max(16, *size))))
+
+def _styled(dls, ngf, z_dim, term, warmup, **kwargs):
+    "What a learner with styles has besides: an encoder, who moves when, the KL term and its warm-up"
+    encoder = StyleEncoder(ngf, z_dim, _encoder_size(dls.size))
+    cbs = [KLWarmup(term, warmup)] if warmup else []
+    return dict(gan_func=partial(EncodedGAN, encoder=encoder), splitter=encoded_groups, **kwargs), cbs
+
+# %% ../../nbs/11_models.spade.ipynb #b64ec000
 @delegates(SynthesisLearner.__init__, but='objective,terms')
 def spade_learner(
     dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
@@ -204,8 +217,14 @@ def spade_learner(
     perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
     perceptual_weight:float=10., # its weight
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
+    z_dim:int|None=None, # length of the style vector to start from, read off the photo by an encoder; None: no styles
+    kl:float=.05, # weight of the encoder's KL divergence, summed over the batch
+    kl_warmup:float=0., # part of each fit in which this weight grows from 0
+    kl_mean:bool=False, # mean over the batch instead of the sum?
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
+    pretrained=None, # start from trained weights, whose widths are taken: a folder or a generator, see `finetune.start_from`
+    mapping:dict|None=None, # with `pretrained`: new class -> old class, where the names differ
     cbs=None, # callbacks
     **kwargs
 ) -> SynthesisLearner:
@@ -215,13 +234,22 @@ def spade_learner(
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers)
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
-    gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm)
-    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
-        f'upsampling={upsampling!r} paints multiples of {gen.factor}: choose such a size')
+    gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
+        z_dim=z_dim, size=dls.size if z_dim else None)
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
+    if pretrained is not None:
+        from gaugan_fastai.finetune import start_from   # a later lesson, for those who ask for it
+        gen, critic = start_from(pretrained, dls, critic, mapping, given)
+    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
+        f'upsampling={gen.upsampling!r} paints multiples of {gen.factor}: choose such a size')
     losses = {}
     if feat: losses['feat'] = feature_matching_term(feat)
     if l1: losses['l1'] = l1_term(l1)
     if perceptual: losses['perceptual'] = perceptual_term(perceptual_weight, perceptual)
+    if z_dim:
+        losses['kl'] = KLTerm(kl, kl_mean)
+        kwargs,more = _styled(dls, w.ngf, z_dim, losses['kl'], kl_warmup, **kwargs)
+        cbs = L(more) + L(cbs)
     if average: cbs = L(ModelAverage(average)) + L(cbs)
-    return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
+    cls = StyleLearner if z_dim else SynthesisLearner
+    return cls(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
