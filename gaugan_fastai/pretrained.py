@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from .core import InputError, LabelSpace
 from .critics import MultiScaleCritic
 from .layers import refresh_spectral
+from .models.pix2pix import UNetGenerator
 from .models.spade import SPADEGenerator
 
 # %% ../nbs/15_pretrained.ipynb #0dac1a22
@@ -200,7 +201,7 @@ def _card_labels(card):
     return LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
 
 # %% ../nbs/15_pretrained.ipynb #83fac008
-_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic)}
+_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic, UNetGenerator)}
 
 def _check_rebuilds(model):
     "Raise `InputError` for a model that its arguments do not build again"
