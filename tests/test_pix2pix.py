@@ -100,7 +100,7 @@ def test_save_load_export_predict(dls):
     assert learn.predict(segmap).size == (64, 32)
     assert learn.predict(segmap).tobytes() == other.predict(segmap).tobytes()
     learn.export('unet.pkl')
-    again = load_learner(dls.path/'unet.pkl', pickle_module=__import__('cloudpickle'))
+    again = load_learner(dls.path/'unet.pkl')
     assert again.predict(segmap).tobytes() == learn.predict(segmap).tobytes()
 
 @pytest.mark.parametrize('kwargs', [{}, dict(norm='batch', edges=True), dict(skips=False, noise=True, dropout=.2)])
