@@ -34,7 +34,7 @@ def parse(argv):
     p.add_argument('--size', type=int, nargs=2, default=(64, 64), metavar=('H', 'W'))
     p.add_argument('--bs', type=int, default=4)
     p.add_argument('--lr', type=float, default=1e-3)
-    p.add_argument('--segmenter-epochs', type=int, default=8)
+    p.add_argument('--segmenter-epochs', type=int, default=8, help='see train_segmenter')
     p.add_argument('--table', action='store_true', help='print the table and stop')
     p.add_argument('--collect', type=Path, help='write runs.json and a picture for each data set into this folder and stop')
     return p.parse_args(argv)
