@@ -149,10 +149,9 @@ def fit_budget(
     steps:int|None=None, # Instead: this many batches
 ) -> dict: # steps and seconds that were used
     "Train for a budget: constant learning rate for half of it, then linearly to 0"
-    start, n = time.process_time(), len(learn.dls.train)
-    half = math.ceil((steps or 10**7)/n/2)
-    cbs = [] if steps else [TimeBudget(seconds/60, clock=time.process_time)]
-    with learn.no_bar(), learn.no_logging(): learn.fit_constant_linear(half, half, cbs=cbs)
+    start, clock = time.process_time(), (lambda: learn.n_steps) if steps else time.process_time
+    budget = TimeBudget((steps or seconds)/60, clock=clock)
+    with learn.no_bar(), learn.no_logging(): learn.fit_constant_linear(10**6, 10**6, cbs=budget)
     return dict(steps=learn.n_steps, seconds=round(time.process_time() - start, 1))
 
 # %% ../../nbs/11b_models.ablation.ipynb #5792253c
