@@ -21,7 +21,6 @@ from ..core import InputError
 from ..critics import MultiScaleCritic
 from ..layers import leaky, spectral
 from ..learner import SynthesisLearner
-from ..losses import PerceptualLoss
 from .pix2pix import UNetGenerator, unet_levels
 from .spade import SPADEGenerator, feature_matching_term, perceptual_term
 from ..spade import _free_norm
@@ -58,8 +57,7 @@ def _way_down(n_in, ngf, n, norm, wrap):
     "Convolutions from the one-hot map to 16*ngf channels at 1/2^n of its size"
     nfs = [ngf*min(2**i, 16) for i in range(n + 1)]
     layers = [nn.Conv2d(n_in, ngf, 3, padding=1)]
-    for ni, nf in zip(nfs, nfs[1:-1] + [16*ngf]):
-        layers += [_free_norm(norm, ni), nn.LeakyReLU(.2), wrap(nn.Conv2d(ni, nf, 3, 2, 1))]
+    for ni, nf in zip(nfs, nfs[1:-1] + [16*ngf]): layers += [_free_norm(norm, ni), nn.LeakyReLU(.2), wrap(nn.Conv2d(ni, nf, 3, 2, 1))]
     return nn.Sequential(*layers)
 
 class ConcatGenerator(SPADEGenerator):
