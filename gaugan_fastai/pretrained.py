@@ -19,6 +19,7 @@ from .core import InputError, LabelSpace
 from .critics import MultiScaleCritic
 from .encoder import StyleEncoder
 from .layers import refresh_spectral
+from .models.pix2pix import UNetGenerator
 from .models.spade import SPADEGenerator
 
 # %% ../nbs/15_pretrained.ipynb #0dac1a22
@@ -210,7 +211,7 @@ def _card_labels(card):
     return LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
 
 # %% ../nbs/15_pretrained.ipynb #83fac008
-_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic, StyleEncoder)}
+_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic, StyleEncoder, UNetGenerator)}
 
 def _check_rebuilds(model):
     "Raise `InputError` for a model that its arguments do not build again"
