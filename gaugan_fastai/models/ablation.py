@@ -47,7 +47,8 @@ class ConcatResBlk(nn.Module):
 
     def _with_map(self, x, maps): return torch.cat([x, maps.at(x.shape[-2:], x.dtype)], 1) if self.n_in else x
 
-    def forward(self, x, maps):
+    def forward(self, x, maps, before=noop):
+        x = before(x)
         y = self.conv_0(self._with_map(leaky(self.norm_0(x)), maps))
         y = self.conv_1(self._with_map(leaky(self.norm_1(y)), maps))
         return y + (self.conv_s(self._with_map(self.norm_s(x), maps)) if hasattr(self, 'conv_s') else x)
