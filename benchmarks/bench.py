@@ -25,6 +25,7 @@ from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_turn
 
@@ -112,6 +113,7 @@ def generator(a, n_classes=183):
 def anew(fast, seg, edges):
     "Paint as if the map had not been seen before"
     fast.last_maps = None
+    forget_plan()
     return fast(seg, edges)
 
 @torch.no_grad()
@@ -133,6 +135,7 @@ def trainer(a, n_classes=183):
         dict(feat=lambda t: 10*feature_matching(t.fake_feats, t.real_feats)))
     opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
     def step(*xb, photo):
+        forget_plan()   # every step has maps of its own
         for turn in ('generator', 'critic'):
             if turn == 'generator': fake, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fake, turn=critic_turn)

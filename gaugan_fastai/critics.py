@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, onehot
-from .modulation import hooked
-from .patterns import LabelPlan
+from .modulation import hooked,recent_plan
 from .reads import label_part, reads_enough
 from .layers import init_xavier, spectral_conv
 
@@ -43,9 +42,9 @@ class PatchCritic(nn.Module):
         self.add_module(f'model{n_layers}', nn.Sequential(nn.Conv2d(nfs[-1], 1, 4, 1, 2)))
 
     def forward(self, x, labels=None):
-        "`labels`: what the first convolution makes of further channels, those before x's (`label_part`)"
+        "`labels`: what the first convolution makes of further channels, those before x's (`label_part`), for all of x or for each half"
         first,*layers = self.children()
-        feats = [first(x) if labels is None else first[1](self._rest(first[0], x)+labels)]
+        feats = [first(x) if labels is None else first[1]((self._rest(first[0], x).unflatten(0, (-1, len(labels)))+labels).flatten(0, 1))]
         for layer in layers: feats.append(layer(feats[-1]))
         return feats
 
@@ -108,6 +107,12 @@ class MultiScaleCritic(nn.Module):
         return res
 
 # %% ../nbs/05_critics.ipynb #20b5b03b
+def _once(segmap, edges):
+    "Maps and edges without the second half of the batch where it is the first again, as it is where fake and photo are judged together"
+    halves = [None if o is None else o.chunk(2) for o in (segmap, edges)]
+    twice = len(segmap) % 2 == 0 and all(o is None or torch.equal(*o) for o in halves)
+    return [None if o is None else o[0] for o in halves] if twice else (segmap, edges)
+
 @patch
 def _plan(self:MultiScaleCritic, segmap, image, edges):
     "The plan of the maps if they are to be read by patterns, else None"
@@ -115,7 +120,7 @@ def _plan(self:MultiScaleCritic, segmap, image, edges):
     critics,recorded = list(self.children()),torch.compiler.is_compiling() or torch.jit.is_tracing()
     if not self.exact or recorded or self.n_classes<32 or len(critics)>2: return None
     if segmap.is_meta or any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
-    conv,plan = critics[0].model0[0],LabelPlan(segmap, edges, self.n_classes).at(segmap.shape[-2:])
+    conv,plan = critics[0].model0[0],recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
     return plan if reads_enough(plan, conv.kernel_size[0], conv.stride[0], conv.padding[0]) else None
 
 @patch

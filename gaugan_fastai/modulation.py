@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'hooked', 'can_be_exact',
-           'Remember', 'may_keep', 'plan_of', 'spade_exact']
+           'Remember', 'may_keep', 'recent_plan', 'forget_plan', 'plan_of', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
-import math, torch, torch.nn.functional as F
+import math, threading, torch, torch.nn.functional as F
 from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -164,11 +164,27 @@ def _from_kept(layer, x, plan, **how):
     return modulated(x, table, None if patterns is None else patterns.pixels.indices, **how)
 
 # %% ../nbs/01b_modulation.ipynb #570541e8
+class _Last(threading.local): maps = plan = None
+_last = _Last()
+def _same(a, b): return a is b or (a is not None and b is not None and a.device == b.device and a.dtype == b.dtype and torch.equal(a, b))
+
+def recent_plan(
+    segmap, # class ids 0..n_classes-1, int64 `[B,H,W]`
+    edges, # instance edges, bool `[B,H,W]`, or None
+    n_classes, # number of classes, the edge channel not counted
+) -> LabelPlan:
+    "The plan of these maps: the last one of this thread if its maps were the same, else a new one"
+    if _last.plan and _last.plan.n_classes == n_classes and all(map(_same, _last.maps, (segmap, edges))): return _last.plan
+    _last.plan, _last.maps = LabelPlan(segmap, edges, n_classes), [o if o is None else o.clone() for o in (segmap, edges)]
+    return _last.plan
+
+def forget_plan(): "Forget the last plan of this thread"; _last.plan = _last.maps = None
+
 def plan_of(
     maps, # an object with `segmap`, `edges` and `n_classes`, such as a `LabelMaps`
 ) -> LabelPlan:
     "The plan of a batch of label maps, made when first asked and kept on `maps`"
-    if getattr(maps, '_plan', None) is None: maps._plan = LabelPlan(maps.segmap, maps.edges, maps.n_classes)
+    if getattr(maps, '_plan', None) is None: maps._plan = recent_plan(maps.segmap, maps.edges, maps.n_classes)
     return maps._plan
 
 def spade_exact(
