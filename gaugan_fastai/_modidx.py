@@ -646,6 +646,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'gaugan_fastai/models/sean.py'),
                                            'gaugan_fastai.models.sean.SEANGenerator.groups': ( 'models.sean.html#seangenerator.groups',
                                                                                                'gaugan_fastai/models/sean.py'),
+                                           'gaugan_fastai.models.sean.SEANGenerator.keep_surplus': ( 'models.sean.html#seangenerator.keep_surplus',
+                                                                                                     'gaugan_fastai/models/sean.py'),
                                            'gaugan_fastai.models.sean.SEANLearner': ( 'models.sean.html#seanlearner',
                                                                                       'gaugan_fastai/models/sean.py'),
                                            'gaugan_fastai.models.sean.SEANLearner.__init__': ( 'models.sean.html#seanlearner.__init__',

@@ -7,7 +7,7 @@ __all__ = ['sean_presets', 'SEANGenerator', 'mean_codes', 'SEANGAN', 'UsualStyle
            'sean_config', 'split_surplus', 'original_state']
 
 # %% ../../nbs/13_models.sean.ipynb #bd4a4ca4
-import re, cloudpickle, torch
+import re, warnings, cloudpickle, torch
 from contextlib import contextmanager
 from torch import nn
 from torch.nn import functional as F
@@ -294,6 +294,13 @@ def split_surplus(state, n_classes) -> tuple:
     "Two dicts: what a generator of `n_classes` holds, and the style layers of the authors' 19 that it has no class for"
     surplus = {k: v for k, v in state.items() if _layer_class(k) >= n_classes}
     return {k: v for k, v in state.items() if k not in surplus}, surplus
+
+@patch
+def keep_surplus(self:SEANGenerator, surplus, path):
+    "Keep the style layers that no class uses for `original_state`, and say so"
+    self.surplus, n = surplus, len({_layer_class(k) for k in surplus})
+    warnings.warn(f'{path} has {self.n_classes} classes in its label branch and {n} more style layers for each SEAN layer, '
+        'which nothing uses: they are kept for original_state()')
 
 def original_state(
     gen:SEANGenerator, # With `surplus` where it was read from a checkpoint
