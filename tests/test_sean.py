@@ -181,3 +181,152 @@ def test_absent_classes_have_no_gradient():
     gen(t['step0.label'][:, 0].long(), image(t['step0.real_u8'])).sum().backward()
     without = {k for k, p in gen.named_parameters() if p.grad is None}
     assert without == set(info['G_params_without_grad_at_step0'])
+
+# checkpoints
+
+@pytest.mark.parametrize('case', CASES[:2])
+def test_load_original(case, tmp_path, recwarn):
+    from gaugan_fastai.models.sean import original_state
+    from gaugan_fastai.pretrained import from_pretrained, load_original, save_pretrained
+    info, t, state = reference(case)
+    torch.save(state, tmp_path/'latest_net_G.pth')
+    K, segmap = info['options']['label_nc'], t['label'][:, 0].long()
+    for family in ('sean', None):
+        gen = load_original(tmp_path/'latest_net_G.pth', family=family)
+        assert gen.n_classes == K and not gen.training and len(gen.surplus) == (19 - K)*15*2
+        with torch.no_grad(): assert gap(gen(segmap, t['style_codes'], noises(info, t)), t['out_eval']) < TOL
+    assert sum('11 more style layers' in str(w.message) for w in recwarn) == (K == 8)
+    back = original_state(gen)
+    assert list(back) == list(json.loads((shared_path('reference', 'sean')/f'{case}.keys.json').read_text()))
+    assert all(torch.equal(v, state[k]) for k, v in back.items() if k in state)
+    again = from_pretrained(save_pretrained(gen, tmp_path/'saved'))
+    assert all(torch.equal(v, gen.state_dict()[k]) for k, v in again.state_dict().items())
+
+@pytest.mark.parametrize('gone', ['head_0.ace_0.Spade.mlp_shared.0.weight', 'up_0.ace_1.fc_mu3.bias'])
+def test_load_original_incomplete(gone, tmp_path):
+    from gaugan_fastai.pretrained import load_original
+    state = dict(SEANGenerator(5, 1, 8, 4, 2).state_dict())
+    state.pop(gone)
+    torch.save(state, tmp_path/'G.pth')
+    with pytest.raises(InputError, match=gone): load_original(tmp_path/'G.pth')
+
+# the paper's loops, any number of classes, gradients
+
+def style_map_loop(layer, ids, codes):
+    "SEAN's style map as the paper says it: for each image and class"
+    painted = codes.new_zeros(len(ids), layer.style_dim, *ids.shape[1:])
+    for b, segmap in enumerate(ids):
+        for k in range(layer.n_classes):
+            here = segmap == k
+            if here.any(): painted[b, :, here] = getattr(layer, f'fc_mu{k}')(codes[b, k]).relu()[:, None]
+    return painted
+
+def sean_loop(layer, x, segmap, codes, noise):
+    "SEAN's block with the loops, all convolutions dense"
+    ids = F.interpolate(segmap[:, None].double(), x.shape[-2:])[:, 0].long()
+    planes = F.one_hot(ids, layer.n_classes).permute(0, 3, 1, 2).to(x)
+    actv = layer.Spade.mlp_shared(planes)
+    gamma, beta = layer.Spade.mlp_gamma(actv), layer.Spade.mlp_beta(actv)
+    if layer.styled:
+        painted = style_map_loop(layer, ids, codes)
+        a, b = layer.blending_gamma.sigmoid(), layer.blending_beta.sigmoid()
+        gamma, beta = a*layer.conv_gamma(painted) + (1 - a)*gamma, b*layer.conv_beta(painted) + (1 - b)*beta
+    x = x + (noise*layer.noise_var).transpose(1, 3)
+    return layer.param_free_norm(x)*(1 + gamma) + beta
+
+def region_means_loop(features, segmap, n):
+    ids = F.interpolate(segmap[:, None].double(), features.shape[-2:])[:, 0].long()
+    res = features.new_zeros(len(ids), n, features.shape[1])
+    for b in range(len(ids)):
+        for k in range(n):
+            if (ids[b] == k).any(): res[b, k] = features[b, :, ids[b] == k].mean(1)
+    return res
+
+def blobs(n, B, h, w, cells=8):
+    "Label maps of Voronoi cells"
+    at, own = torch.rand(B, cells, 2)*torch.tensor([h, w]), torch.randint(0, n, (B, cells))
+    grid = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij'), -1).float().view(1, -1, 2)
+    return own.gather(1, torch.cdist(grid.expand(B, -1, -1), at).argmin(2)).view(B, h, w)
+
+@pytest.mark.parametrize('n,S,B,size', [(3, 5, 1, (24, 40)), (19, 16, 3, (32, 32)), (150, 7, 2, (16, 48)), (1, 1, 2, (8, 8))])
+@pytest.mark.parametrize('styled', [True, False])
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('kind', ['cells', 'confetti', 'one class'])
+def test_block_equals_loops(n, S, B, size, styled, training, kind):
+    torch.manual_seed(n + B)
+    segmap = dict(cells=lambda: blobs(n, B, *size), confetti=lambda: torch.randint(0, n, (B, *size)))
+    segmap = segmap[kind]() if kind in segmap else torch.full((B, *size), n - 1)
+    layer = SEAN(6, n, S, 8, styled).double().train(training)
+    for p in layer.parameters(): p.data.normal_()
+    layer.param_free_norm.running_mean.normal_(), layer.param_free_norm.running_var.uniform_(.5, 2)
+    x, codes = torch.randn(B, 6, *(o//2 for o in size)).double(), torch.randn(B, n, S).double()
+    noise, back = torch.randn(B, size[1]//2, size[0]//2, 1).double(), torch.randn_like(x)
+    results = []
+    for f in (layer, partial_dense(layer), lambda *args: sean_loop(twin(layer), *args)):
+        layer.zero_grad()
+        xs, cs = x.clone().requires_grad_(), codes.clone().requires_grad_()
+        norm = deepcopy(layer.param_free_norm)
+        out = f(xs, segmap, cs, noise)
+        (out*back).sum().backward()
+        grads = {k: p.grad for k, p in layer.named_parameters()} | dict(x=xs.grad, codes=cs.grad)
+        results.append((out, grads, layer.param_free_norm.running_var.clone()))
+        layer.param_free_norm = norm
+    for out, grads, var in results[:2]:
+        assert gap(out, results[2][0]) < 1e-9 and gap(var, results[2][2]) < 1e-12
+        for k, g in results[2][1].items():
+            if g is None or grads[k] is None: assert (g is None or not g.any()) and (grads[k] is None or not grads[k].any()), k
+            else: assert gap(g, grads[k]) < 1e-8*max(1, g.abs().max()), k
+
+def twin(layer): return layer
+def partial_dense(layer):
+    def f(*args):
+        layer.exact = False
+        try: return layer(*args)
+        finally: del layer.exact
+    return f
+
+@pytest.mark.parametrize('n,B', [(4, 3), (184, 2)])
+def test_region_means_equal_loops(n, B):
+    torch.manual_seed(0)
+    segmap, feats = blobs(n, B, 40, 24), torch.randn(B, 5, 20, 12).double()
+    assert gap(region_means(feats, segmap, n), region_means_loop(feats, segmap, n)) < 1e-12
+
+def test_generator_modes():
+    "float32 by patterns, kept tables, wide maps, codes per block, drawn noise"
+    torch.manual_seed(0)
+    gen = SEANGenerator(7, 2, 12, 8, 2).eval()
+    for m in gen.modules():
+        if isinstance(m, SEAN):
+            for p in m.parameters(): p.data.normal_(0, .3)
+    segmap, codes = blobs(7, 3, 64, 96), torch.randn(3, 7, 12)
+    with torch.no_grad():
+        want, fast = gen(segmap, codes), gen.for_inference()
+        assert want.shape == (3, 3, 64, 96) and torch.equal(want, gen(segmap, codes))
+        for _ in range(2): assert gap(fast(segmap, codes), want) < 1e-5
+        assert gap(fast(segmap, [codes]*6), want) < 1e-5
+        other = gen(segmap, [codes]*5 + [-codes])
+        assert gap(fast(segmap, [codes]*5 + [-codes]), other) < 1e-5 and gap(other, want) > 1e-3
+        draw = lambda seed: gen(segmap, codes, torch.Generator().manual_seed(seed))
+        assert torch.equal(draw(1), draw(1)) and gap(draw(1), draw(2)) > 1e-4
+        assert gap(gen.double()(segmap, codes.double()), want.double()) < 1e-4
+
+SEG, CODES = torch.zeros(2, 64, 64, dtype=torch.long), torch.zeros(2, 5, 8)
+BAD = {'classes': (dict(segmap=SEG + 5), 'class 5.*5 classes'), 'size': (dict(segmap=SEG[:, :50]), '50x64'),
+    'codes of a photo': (dict(codes=CODES[0]), r'\(5, 8\).*\(2, 5, 8\).*encode'), 'code length': (dict(codes=CODES[..., :3]), r'\(2, 5, 3\)'),
+    'codes as list': (dict(codes=[CODES]*3), '3 codes.*6 blocks'), 'codes no tensor': (dict(codes='red'), 'str'),
+    'noise too short': (dict(noise=[torch.zeros(2, 2, 2, 1)]), 'holds 1 maps'), 'noise shape': (dict(noise=[torch.zeros(2, 1, 2, 2)]*18), r'\(2, 1, 2, 2\)'),
+    'noise too long': (dict(noise='many'), '19 maps'), 'noise kind': (dict(noise=3), 'int.*Generator')}
+
+@pytest.mark.parametrize('what', BAD)
+def test_bad_input(what):
+    call, words = BAD[what]
+    gen = SEANGenerator(5, 1, 8, 4, 2).eval()
+    call = dict(segmap=SEG, codes=CODES) | call
+    if call.get('noise') == 'many': call['noise'] = [torch.zeros(2, s, s, 1) for s in [2]*2 + [4]*4 + [8]*3 + [16]*3 + [32]*3 + [64]*4]
+    with pytest.raises(InputError, match=words), torch.no_grad(): gen(**call)
+
+def test_bad_encode():
+    gen = SEANGenerator(5, 1, 8, 4, 2)
+    with pytest.raises(InputError, match=r'\(2, 3, 32, 64\)'): gen.encode(torch.zeros(2, 3, 32, 64), SEG)
+    with pytest.raises(InputError, match="'most'"): SEANGenerator(5, upsampling='most')
+    with pytest.raises(InputError, match='style_dim=0'): SEANGenerator(5, style_dim=0)

@@ -276,10 +276,14 @@ def sean_learner(
     return SEANLearner(dls, gen, critic, objective, losses, cbs=cbs, **kwargs)
 
 # %% ../../nbs/13_models.sean.ipynb #8bdcdcd6
+_telling = ('head_0.ace_0.Spade.mlp_shared.0.weight', 'head_0.conv_0.bias', 'head_0.ace_0.fc_mu0.bias', 'Zencoder.model.1.bias')
+
 def sean_config(
     state, # Tensors by name, as SEAN's authors save a generator
 ) -> dict: # Arguments of `SEANGenerator`
     "Read the widths of a generator off its shapes; the number of classes is what its label branch reads"
+    for k in _telling:
+        if k not in state: raise InputError(f'the checkpoint has no key {k}: is it complete?')
     nhidden, n_classes, *_ = state['head_0.ace_0.Spade.mlp_shared.0.weight'].shape
     return dict(n_classes=n_classes, ngf=len(state['head_0.conv_0.bias'])//16, nhidden=nhidden,
         style_dim=len(state['head_0.ace_0.fc_mu0.bias']), width=len(state['Zencoder.model.1.bias']),
