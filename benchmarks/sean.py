@@ -1,4 +1,4 @@
-"""SEAN's generator against the loops of the paper, for `bench.py --what sean`: 19 classes, codes given, and encoding on its own."""
+"SEAN's generator against the loops of the paper, for `bench.py --what sean`: 19 classes, codes given, and encoding on its own."
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +9,7 @@ from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import resize_nearest
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.models.sean import SEANGenerator
-from gaugan_fastai.sean import StyleEncoder, region_means
+from gaugan_fastai.sean import region_means
 
 def style_map_loop(layer, ids, codes):
     "The style map as the paper says it: each region of each image filled with its own vector"
@@ -88,8 +88,9 @@ def encoding(a, say, race, gen, fast, seg):
     "Reading the codes off a photo: the convolutions are the same, the pooling differs"
     photo, feats = torch.rand(a.batch, 3, a.size, a.size)*2 - 1, torch.rand(a.batch, 512, a.size//2, a.size//2)
     dense = lambda: region_means_loop(gen.Zencoder.model(photo), seg, 19)
-    for name, fs in dict(encode=dict(dense=dense, ours=lambda: fast.encode(photo, seg)),
-            pooling=dict(dense=lambda: region_means_loop(feats, seg, 19), ours=lambda: region_means(feats, seg, 19))).items():
+    whole = dict(dense=dense, ours=lambda: fast.encode(photo, seg))
+    pooling = dict(dense=lambda: region_means_loop(feats, seg, 19), ours=lambda: region_means(feats, seg, 19))
+    for name, fs in dict(encode=whole, pooling=pooling).items():
         gap = (fs['dense']() - fs['ours']()).abs().max().item()
         times = race(a.repeat, **fs)
         say(what=f'sean: {name}', **{f'{k}_s': v for k, v in times.items()}, ratio=times['dense']/times['ours'], error=float(f'{gap:.1e}'))

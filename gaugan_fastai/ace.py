@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from .convs import PatchConv2d
-from .core import InputError
 from .layers import leaky, spectral
 from .modulation import Remember, can_be_exact, hooked, modulate, modulation, norm_stats, plan_of
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples
@@ -81,6 +80,7 @@ def _tap_major(gamma, beta):
 
 def _anew(f, *tensors): return f(*tensors)
 
+# %% ../nbs/12a_ace.ipynb #54d8b68e
 def region_styles(
     layer, # A `SEAN` layer
     codes, # `[B,K,S]`
@@ -100,9 +100,9 @@ def style_table(layer, codes, regions):
 def _kept_table(layer, styles, regions):
     "The table of a layer that keeps it while codes and regions stay"
     same = lambda o: o is not None and torch.equal(o[0], regions.images) and torch.equal(o[1], regions.classes)
-    if not same(styles.tables.get(layer)):
-        styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions)
-    return styles.tables[layer][2]
+    kept = styles.tables.get(layer)
+    if not same(kept): kept = styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions)
+    return kept[2]
 
 def _keeps(layer):
     if not getattr(layer, 'keeps', False): return False

@@ -11,7 +11,6 @@ from torch import nn
 from fastcore.all import *
 
 from .core import InputError, onehot, resize_nearest
-from .layers import leaky
 
 # %% ../nbs/12_sean.ipynb #003c8b56
 def region_means(
@@ -39,10 +38,11 @@ class StyleEncoder(nn.Module):
         store_attr('n_classes,style_dim', cast=False)
         n1, n2, n4, n8 = (width*o for o in (1, 2, 4, 8))
         norm = lambda n: [nn.InstanceNorm2d(n), nn.LeakyReLU(.2)]
-        self.model = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(3, n1, 3), *norm(n1),
-            nn.Conv2d(n1, n2, 3, 2, 1), *norm(n2), nn.Conv2d(n2, n4, 3, 2, 1), *norm(n4),
-            nn.ConvTranspose2d(n4, n8, 3, 2, 1, 1), *norm(n8),
-            nn.ReflectionPad2d(1), nn.Conv2d(n8, style_dim, 3), nn.Tanh())
+        first = nn.ReflectionPad2d(1), nn.Conv2d(3, n1, 3), *norm(n1)
+        down = nn.Conv2d(n1, n2, 3, 2, 1), *norm(n2), nn.Conv2d(n2, n4, 3, 2, 1), *norm(n4)
+        up = nn.ConvTranspose2d(n4, n8, 3, 2, 1, 1), *norm(n8)
+        last = nn.ReflectionPad2d(1), nn.Conv2d(n8, style_dim, 3), nn.Tanh()
+        self.model = nn.Sequential(*first, *down, *up, *last)
 
     def forward(self, image, segmap):
         if image.shape[-2:] != segmap.shape[-2:] or len(image) != len(segmap): raise InputError(

@@ -8,7 +8,7 @@
 In most of the training photos every region is taken from one of two renderings of the same map, so that a region's style says nothing of
 the others'. Checkpoints, history and sample pictures go into the first folder. The data are drawn by our own code.
 """
-import argparse, json, sys
+import argparse, json, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import CancelFitException, set_seed
@@ -20,6 +20,7 @@ from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, rend
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.sean import StyleGrid, sean_learner
 from gaugan_fastai.pretrained import save_pretrained
+from gaugan_fastai.styles import StyleLibrary, encode_all
 
 WIDTHS = dict(ngf=10, style_dim=16, nhidden=16, width=8, ndf=24)
 LOSSES = dict(l1=10., perceptual_weight=10., reuse_fake=True, average=.995)
@@ -43,8 +44,10 @@ def make_dls(run, n, seed, n_valid=32, size=64, bs=8):
     return PairedDataLoaders.from_pairs(mixed_scenes(n, size, run/'scenes.npz'), valid, landscape_labels(), size, bs, seed=seed)
 
 class Budget(TimeBudget):
-    "A `TimeBudget` of which a part is spent already, and which may stop before its end"
-    def __init__(self, minutes, spent=0., part=None): super().__init__(minutes); self.spent, self.part = spent, part
+    "A `TimeBudget` in minutes of processor time, of which a part is spent already, and which may stop before its end"
+    def __init__(self, minutes, spent=0., part=None):
+        super().__init__(minutes, time.process_time)
+        self.spent, self.part = spent, part
     def before_fit(self):
         super().before_fit()
         self.start -= 60*self.spent
@@ -65,7 +68,7 @@ class KeepSpent(Keep):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', help='folder for checkpoints, history and samples')
-    p.add_argument('--minutes', type=float, default=15, help='how long the whole run takes; the learning rate falls over its second half')
+    p.add_argument('--minutes', type=float, default=15, help='processor time of the whole run; the learning rate falls over its second half')
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
@@ -77,7 +80,7 @@ def main(argv=None):
     run.mkdir(parents=True, exist_ok=True)
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
     set_seed(spent['steps'], reproducible=True)
-    dls = make_dls(run, a.n, spent['steps'], bs=a.bs)
+    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
     learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], **WIDTHS, **LOSSES)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent)
@@ -87,15 +90,17 @@ def main(argv=None):
     return 0
 
 def save(learn, folder, spent):
-    "Write averaged weights as half precision, the usual styles beside them, and the card"
-    h = learn.history[-1]['valid']
+    "Write averaged weights as half precision, the library of styles beside them, and the card"
+    maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
+    with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
     training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each region in one of two styles; '
         f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1 and a perceptual loss (tools/train_sean.py)')
     with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
-        valid={k: round(v, 4) for k, v in h.items()})
+        valid=dict(pictures=len(maps), l1=round(l1, 4)))
+    with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
     file = Path(folder)/'model.safetensors'
     save_file({k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}, file)
-    print(f'{file}: {file.stat().st_size/1e6:.1f} MB, {h}')
+    print(f'{file}: {file.stat().st_size/1e6:.1f} MB, L1 {l1:.4f} on {len(maps)} scenes that it has not seen')
     return 0
 
 if __name__ == '__main__':

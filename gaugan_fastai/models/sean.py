@@ -225,6 +225,7 @@ def export(self:SEANLearner, fname='export.pkl', **kwargs):
         light.remove_cbs(light.cbs.filter(lambda cb: cb.name == 'progress'))
         torch.save(light, self.path/fname, pickle_module=cloudpickle, **kwargs)
 
+# %% ../../nbs/13_models.sean.ipynb #25c1cec3
 class StyleGrid(SampleGrid):
     "A `SampleGrid` in which each map is painted in the styles of its own photo"
     def draw(self):
@@ -285,10 +286,11 @@ def sean_config(
     for k in _telling:
         if k not in state: raise InputError(f'the checkpoint has no key {k}: is it complete?')
     nhidden, n_classes, *_ = state['head_0.ace_0.Spade.mlp_shared.0.weight'].shape
-    return dict(n_classes=n_classes, ngf=len(state['head_0.conv_0.bias'])//16, nhidden=nhidden,
-        style_dim=len(state['head_0.ace_0.fc_mu0.bias']), width=len(state['Zencoder.model.1.bias']),
-        spectral=any(k.endswith('weight_orig') for k in state))
+    ngf, style_dim, width = (len(state[k]) for k in _telling[1:])
+    spectral = any(k.endswith('weight_orig') for k in state)
+    return dict(n_classes=n_classes, ngf=ngf//16, nhidden=nhidden, style_dim=style_dim, width=width, spectral=spectral)
 
+# %% ../../nbs/13_models.sean.ipynb #7669b254
 def _layer_class(key):
     "The class of a style layer's key, -1 for other keys"
     found = re.search(r'\.fc_mu(\d+)\.', key)
@@ -299,6 +301,7 @@ def split_surplus(state, n_classes) -> tuple:
     surplus = {k: v for k, v in state.items() if _layer_class(k) >= n_classes}
     return {k: v for k, v in state.items() if k not in surplus}, surplus
 
+# %% ../../nbs/13_models.sean.ipynb #5d6378fe
 @patch
 def keep_surplus(self:SEANGenerator, surplus, path):
     "Keep the style layers that no class uses for `original_state`, and say so"
