@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, about 15 minutes of one core.
+"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, about 10 minutes of one core (processor time).
 
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 15
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 15 --resume       after it was stopped
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10 --resume       after it was stopped
     python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights, in half precision
 
 In most of the training photos every region is taken from one of two renderings of the same map, so that a region's style says nothing of
@@ -68,7 +68,7 @@ class KeepSpent(Keep):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', help='folder for checkpoints, history and samples')
-    p.add_argument('--minutes', type=float, default=15, help='processor time of the whole run; the learning rate falls over its second half')
+    p.add_argument('--minutes', type=float, default=10, help='processor time of the whole run; the learning rate falls over its second half')
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
