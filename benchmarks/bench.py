@@ -6,6 +6,7 @@
     python benchmarks/bench.py --what step --batch 4     generator's turn and critic's turn, with both Adams
     python benchmarks/bench.py --what memory             peak memory of such a step, less parameters, gradients and Adam's state
     python benchmarks/bench.py --what growth             forward against resolution, classes and batch
+    python benchmarks/bench.py --what sean               SEAN's generator against the loops of the paper, and its encoder (see sean.py)
     python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
 
 Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
@@ -31,7 +32,7 @@ from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_tu
 
 ROOT = Path(__file__).resolve().parents[1]
 
-def say(**kwargs): print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in kwargs.items()}), flush=True)
+def say(**kwargs): print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in kwargs.items()}), flush=True)
 
 # -- what is measured on -------------------------------------------------------------------------------------------
 
@@ -202,8 +203,12 @@ def parts(a):
         total = sum(o.self_cpu_time_total for o in rows)
         for o in rows[:14]: say(what='parts', case=case, op=o.key, share=o.self_cpu_time_total/total, ms=o.self_cpu_time_total/1000, calls=o.count)
 
+def sean(a):
+    from sean import sean
+    sean(a, say, race, summary)
+
 def main():
-    whats = dict(forward=forward, step=train_step, memory=memory, growth=growth, parts=parts)
+    whats = dict(sean=sean, forward=forward, step=train_step, memory=memory, growth=growth, parts=parts)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--what', choices=whats, default='forward')
     p.add_argument('--batch', type=int, default=1)

@@ -20,6 +20,7 @@ from .critics import MultiScaleCritic
 from .encoder import StyleEncoder
 from .layers import refresh_spectral
 from .models.pix2pix import UNetGenerator
+from .models.sean import SEANGenerator, sean_config, split_surplus
 from .models.spade import SPADEGenerator
 
 # %% ../nbs/15_pretrained.ipynb #0dac1a22
@@ -166,20 +167,22 @@ def _with_labels(model, codes):
 def _config_of(path, kind, state, family, **kwargs):
     "Class and arguments of the network in a checkpoint, or an error for one that cannot be loaded"
     looks = f'looks like a {kind}' if kind else f'is of no known network (keys {_few(list(state))})'
+    if kind == 'SEAN generator' and family in (None, 'sean'): return SEANGenerator, sean_config(state)
+    if family == 'sean' and kind == 'SPADE critic': return MultiScaleCritic, _critic_config(state, False) | dict(strides=(2, 2, 2))
     if kind not in ('SPADE generator', 'SPADE critic', 'SPADE encoder') or family not in (None, 'spade'):
         asked = f' and family={family!r} was asked for' if family else ''
         raise InputError(f'{path} {looks}{asked}, which is not supported yet: '
-            "SPADE's generators, critics and encoders are")
+            "SPADE's generators, critics and encoders and SEAN's generators and critics are")
     if kind == 'SPADE generator': return SPADEGenerator, _generator_config(state, **kwargs)
     if kind == 'SPADE encoder': return StyleEncoder, _encoder_config(state)
     config = _critic_config(state, kwargs['edges'])
     if config['n_layers'] != 3 or family: return MultiScaleCritic, config
     raise InputError(f"{path} is a critic of 3 layers: SPADE's of before May 2019 or SEAN's, which differ in strides "
-        "alone; pass family='spade' for the first")
+        "alone; pass family='spade' or 'sean'")
 
 def load_original(
     path, # The authors' `latest_net_G.pth`, `latest_net_D.pth` or `latest_net_E.pth`
-    family=None, # 'spade', or None to recognise it by its keys
+    family=None, # 'spade', 'sean', or None to recognise it by its keys (SEAN's critic needs 'sean')
     edges:bool=False, # Was it trained with instance edges? (Its last label channel is the edge map)
     upsampling:str='normal', # 'normal' or 'more', which leave no trace in the shapes; 'most' is recognised
     aspect:float=1., # Width / height of the pictures, for a generator that starts from z
@@ -191,7 +194,10 @@ def load_original(
     not expected or of another shape."""
     state = read_state(path)
     cls, config = _config_of(path, recognise(state), state, family, edges=edges, upsampling=upsampling, aspect=aspect)
-    return _with_labels(load_exactly(_on_meta(cls, config), state, path), codes)
+    state, surplus = split_surplus(state, config['n_classes']) if cls is SEANGenerator else (state, {})
+    model = load_exactly(_on_meta(cls, config), state, path)
+    if surplus: model.keep_surplus(surplus, path)
+    return _with_labels(model, codes)
 
 # %% ../nbs/15_pretrained.ipynb #8613f6f2
 def _labels_card(labels):
@@ -211,7 +217,7 @@ def _card_labels(card):
     return LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
 
 # %% ../nbs/15_pretrained.ipynb #83fac008
-_models = {o.__name__: o for o in (SPADEGenerator, MultiScaleCritic, StyleEncoder, UNetGenerator)}
+_models = {o.__name__: o for o in (SPADEGenerator, SEANGenerator, MultiScaleCritic, StyleEncoder, UNetGenerator)}
 
 def _check_rebuilds(model):
     "Raise `InputError` for a model that its arguments do not build again"

@@ -1,0 +1,332 @@
+"""SEAN against the reference fixtures, the paper's loops, and bad input."""
+import json, pickle, zlib
+from copy import deepcopy
+
+import numpy as np, pytest, torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from conftest import shared_path
+from gaugan_fastai.ace import SEAN, SEANResBlk, region_styles
+from gaugan_fastai.core import InputError
+from gaugan_fastai.models.sean import SEANGenerator
+from gaugan_fastai.sean import StyleEncoder, region_means
+
+TOL = 5e-5
+CASES = ['recipe/face64', 'recipe/batchnorm_name64', 'real/celeba256']
+BUFFERS = 'weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked'
+def is_param(k): return k.split('.')[-1] not in BUFFERS
+def gap(a, b): return (a - b).abs().max().item()
+
+def recipe(name, shape, seed, noise=.1):
+    "The parameter `name` of a fixture whose weights come from a formula (reference/README.md)"
+    g = np.random.RandomState(zlib.crc32(f'{seed}|{name}'.encode()) & 0xffffffff).standard_normal(tuple(shape))
+    last = name.split('.')[-1]
+    if last.startswith('blending_'): v = .5*g
+    elif last == 'noise_var': v = noise*g
+    elif last == 'bias': v = .1*g
+    else:
+        reads_labels = 'mlp_shared' in name or name == 'fc.weight'
+        v = g/np.sqrt(shape[2]*shape[3] if reads_labels else np.prod(shape[1:]))
+    return torch.from_numpy(np.asarray(v)).float()
+
+def reference(case):
+    "(json, tensors, state) of `case`"
+    stem = shared_path('reference', 'sean')/case
+    info, tensors = json.loads(stem.with_suffix('.json').read_text()), load_file(stem.with_suffix('.safetensors'))
+    keys, words = json.loads(stem.with_suffix('.keys.json').read_text()), info['weights'].split()
+    noise = float(words[words.index('scale') + 1].strip(')'))
+    state = {k: recipe(k, shape, words[2], noise) for k, shape in keys.items() if is_param(k)}
+    state.update(load_file(f'{stem}.buffers.safetensors'))
+    return info, tensors, state
+
+def build(info, state):
+    o = info['options']
+    with torch.device('meta'): gen = SEANGenerator(o['label_nc'], o['ngf'])
+    want = gen.state_dict()
+    counters = {k: torch.tensor(0) for k in want if k.endswith('num_batches_tracked')}
+    state = counters | {k: v.clone() for k, v in state.items()}
+    surplus = {k for k in state if k not in want}
+    assert all('.fc_mu' in k and int(k.split('.fc_mu')[1].split('.')[0]) >= o['label_nc'] for k in surplus)
+    gen.load_state_dict({k: state[k] for k in want}, assign=True)
+    return gen
+
+def image(u8): return (u8.float()/255 - .5)/.5
+
+def noises(info, tensors, prefix='noise'):
+    if f'{prefix}0' in tensors: return [tensors[f'{prefix}{i}'] for i in range(18)]
+    draw = lambda i, shape: np.random.RandomState(zlib.crc32(f'{info["input_seed"]}|noise{i}'.encode())).standard_normal(shape)
+    return [torch.from_numpy(draw(i, o)).float() for i, o in enumerate(info['results']['noise_shapes'])]
+
+@pytest.mark.parametrize('exact', [True, False])
+@pytest.mark.parametrize('case', CASES)
+@torch.no_grad()
+def test_fixture(case, exact, monkeypatch):
+    monkeypatch.setattr(SEAN, 'exact', exact)
+    info, t, state = reference(case)
+    gen, segmap, photo = build(info, state).eval(), t['label'][:, 0].long(), image(t['image_u8'])
+    codes, noise, diffs = gen.encode(photo, segmap), noises(info, t), {}
+    diffs['codes'] = gap(codes, t['style_codes'])
+    diffs['out_eval'] = gap(gen(segmap, codes, noise), t['out_eval'])
+    if 'out_train1' in t:
+        twin = deepcopy(gen).train()
+        diffs['out_train1'] = gap(twin(segmap, photo, noises(info, t, 'train_noise')), t['out_train1'])
+        after = {k.removeprefix('after1.'): v for k, v in t.items() if k.startswith('after1.')}
+        now = twin.state_dict()
+        diffs['after1'] = max(gap(now[k], v) for k, v in after.items() if not k.endswith('tracked'))
+    if 'ui_codes' in t: diffs |= by_hand(gen, segmap, codes, noise, t)
+    print(case, exact, {k: f'{v:.1e}' for k, v in diffs.items()})
+    assert max(diffs.values()) < TOL, diffs
+
+def by_hand(gen, segmap, codes, noise, t):
+    "Fixtures without noise, and with codes mixed by hand: odd labels take those of another photo"
+    for m in gen.modules():
+        if isinstance(m, SEAN): m.noise_var.data.zero_()
+    other = gen.encode(image(t['ui_ref_image_u8']), segmap[:1])[0]
+    odd = torch.arange(gen.n_classes)[:, None] % 2 == 1
+    mixed = torch.where(odd, other, codes[0])
+    out = gen(segmap[:1], mixed[None], [o[:1] for o in noise])
+    return dict(noise_var_zero=gap(gen(segmap, codes, noise), t['out_eval_noise_var_zero']), ui_codes=gap(mixed, t['ui_codes']),
+        ui_out=gap(out, t['ui_out_noise_var_zero']))
+
+@pytest.mark.parametrize('case', CASES[:2])
+@torch.no_grad()
+def test_inference_copy(case):
+    info, t, state = reference(case)
+    fast, segmap, noise = build(info, state).for_inference(), t['label'][:, 0].long(), noises(info, t)
+    codes = t['style_codes']
+    assert not any('weight_' in k for k in fast.state_dict()) and not fast.training
+    again = pickle.loads(pickle.dumps(fast))
+    for _ in range(2): assert gap(again(segmap, codes, noise), t['out_eval']) < TOL
+    other = again(segmap.flip(2), codes, noise)
+    assert gap(other, fast(segmap.flip(2), codes.clone(), noise)) < 1e-6 and gap(other, t['out_eval']) > .01
+    assert gap(again(segmap, codes, noise), t['out_eval']) < TOL
+    codes.neg_()                                   # a caller may write into its tensor
+    assert gap(again(segmap, codes, noise), t['out_eval']) > .01
+
+def test_published_keys():
+    info = json.loads(shared_path('reference', 'keys', 'sean_celebamaskhq.json').read_text())
+    with torch.device('meta'): gen = SEANGenerator(19)
+    assert [(k, list(v.shape)) for k, v in gen.state_dict().items()] == list(info['G'].items())
+    assert sum(o.numel() for o in gen.parameters()) == info['n_parameters']['G']
+
+def test_critic():
+    from gaugan_fastai.pretrained import load_original
+    t = load_file(shared_path('reference', 'sean', 'disc', 'disc.safetensors'))
+    critic = load_original(shared_path('reference', 'sean', 'disc', 'latest_net_D.pth'), family='sean')
+    segmap = t['label'][:, 0].long()
+    fake_real = torch.cat([image(t['fake_u8']), image(t['real_u8'])])
+    with torch.no_grad(): scales = critic(segmap.repeat(2, 1, 1), fake_real)
+    for i, feats in enumerate(scales):
+        for j, f in enumerate(feats):
+            for o, name in zip(f.chunk(2), ('fake', 'real')): assert gap(o, t[f'eval.{name}.D{i}.L{j}']) < TOL
+
+class Replayed(SEANGenerator):
+    "Takes the noise of a training trace, 18 maps a forward"
+    def _draws(self, noise, maps):
+        from gaugan_fastai.sean import NoiseMaps
+        maps, self.noises = self.noises[:18], self.noises[18:]
+        return NoiseMaps(maps, True)
+
+@pytest.mark.parametrize('exact', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_trace(dtype, exact, monkeypatch):
+    from test_learner import FixedBatches, Trace
+    from gaugan_fastai.critics import MultiScaleCritic
+    from gaugan_fastai.losses import hinge
+    from gaugan_fastai.models.sean import SEANLearner, feature_matching_term
+    monkeypatch.setattr(SEAN, 'exact', exact)
+    info = json.loads(shared_path('reference', 'sean', 'train', 'ttur64.json').read_text())
+    t = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(shared_path('reference', 'sean', 'train', 'ttur64.safetensors')).items()}
+    stats = json.loads(shared_path('reference', 'sean', 'train', 'ttur64.stats.json').read_text())
+    gen, critic = Replayed(19, 1), MultiScaleCritic(19, 4, n_layers=3, strides=(2, 2, 2))
+    for net, name in ((gen, 'G'), (critic, 'D')):
+        state = {k: recipe(k, p.shape, f'241{name}') for k, p in net.named_parameters()}
+        state |= {k.removeprefix(f'init_{name}.'): v for k, v in t.items() if k.startswith(f'init_{name}.')}
+        left = net.load_state_dict(state, strict=False)
+        assert not left.unexpected_keys and all('tracked' in k or 'Spade.param_free' in k for k in left.missing_keys)
+        net.to(dtype)
+    gen.noises = [t[f'noise{i}'] for i in range(72)]
+    photo = lambda i: ((t[f'step{i}.real_u8'].to(torch.float32)/255 - .5)/.5).to(dtype)
+    batches = [(t[f'step{i}.label'][:, 0].long(), photo(i)) for i in range(2)]
+    learn = SEANLearner(FixedBatches(batches), gen, critic, hinge, dict(feat=feature_matching_term(10.)), cbs=Trace())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    double = dtype == torch.float64
+    for got, want in zip(learn.trace.losses, info['losses_fp64' if double else 'losses_fp32'], strict=True):
+        got = dict(GAN=got['gan'], GAN_Feat=got['feat'], D_Fake=got['critic_fake'], D_real=got['critic_real'])
+        for k, v in want.items(): assert abs(got[k] - v) < (1e-6 if double else 1e-4)*max(abs(v), .1), (k, got[k], v)
+    assert gap(learn.trace.fakes[0], t['step0.generated']) < 2e-5 and gap(learn.trace.fakes[1], t['step1.generated']) < 1e-3
+    assert not gen.noises
+    if double: check_stats(learn, stats)
+
+def check_stats(learn, stats):
+    "Final parameters and buffers of the float64 run, by their samples"
+    for name, net in (('G', learn.model.generator), ('D', learn.model.critic)):
+        grads, final, state = stats['grads_step0_fp64'][name], stats['final_params_fp64'][name], net.state_dict()
+        unused = 'num_batches_tracked', 'Spade.param_free_norm'
+        assert all('.fc_mu' in k or any(o in k for o in unused) for k in state.keys() ^ final.keys())
+        for k, want in final.items():
+            if any(o in k for o in unused): continue
+            flat, n = state[k].flatten(), len(want['samples'])
+            got = flat[torch.linspace(0, flat.numel() - 1, n).round().long()].double()
+            # a true gradient of zero (biases before a norm) leaves rounding noise, which Adam blows up to a step of lr
+            tol = 2*4e-4*1.01 if grads.get(k, dict(l2=1))['l2'] < 1e-12 else 1e-7
+            assert gap(got, torch.tensor(want['samples'], dtype=torch.float64)) < tol, k
+
+def test_absent_classes_have_no_gradient():
+    "As in the original: Adam does not touch the style layers of classes that a batch lacks"
+    info = json.loads(shared_path('reference', 'sean', 'train', 'ttur64.json').read_text())
+    t = load_file(shared_path('reference', 'sean', 'train', 'ttur64.safetensors'))
+    gen = SEANGenerator(19, 1)
+    gen(t['step0.label'][:, 0].long(), image(t['step0.real_u8'])).sum().backward()
+    without = {k for k, p in gen.named_parameters() if p.grad is None}
+    assert without == set(info['G_params_without_grad_at_step0'])
+
+# checkpoints
+
+@pytest.mark.parametrize('case', CASES[:2])
+def test_load_original(case, tmp_path, recwarn):
+    from gaugan_fastai.models.sean import original_state
+    from gaugan_fastai.pretrained import from_pretrained, load_original, save_pretrained
+    info, t, state = reference(case)
+    torch.save(state, tmp_path/'latest_net_G.pth')
+    K, segmap = info['options']['label_nc'], t['label'][:, 0].long()
+    for family in ('sean', None):
+        gen = load_original(tmp_path/'latest_net_G.pth', family=family)
+        assert gen.n_classes == K and not gen.training and len(gen.surplus) == (19 - K)*15*2
+        with torch.no_grad(): assert gap(gen(segmap, t['style_codes'], noises(info, t)), t['out_eval']) < TOL
+    assert sum('11 more style layers' in str(w.message) for w in recwarn) == (K == 8)
+    back = original_state(gen)
+    assert list(back) == list(json.loads((shared_path('reference', 'sean')/f'{case}.keys.json').read_text()))
+    assert all(torch.equal(v, state[k]) for k, v in back.items() if k in state)
+    again = from_pretrained(save_pretrained(gen, tmp_path/'saved'))
+    assert all(torch.equal(v, gen.state_dict()[k]) for k, v in again.state_dict().items())
+
+@pytest.mark.parametrize('gone', ['head_0.ace_0.Spade.mlp_shared.0.weight', 'up_0.ace_1.fc_mu3.bias'])
+def test_load_original_incomplete(gone, tmp_path):
+    from gaugan_fastai.pretrained import load_original
+    state = dict(SEANGenerator(5, 1, 8, 4, 2).state_dict())
+    state.pop(gone)
+    torch.save(state, tmp_path/'G.pth')
+    with pytest.raises(InputError, match=gone): load_original(tmp_path/'G.pth')
+
+# the paper's loops, any number of classes, gradients
+
+def style_map_loop(layer, ids, codes):
+    "SEAN's style map as the paper says it: for each image and class"
+    painted = codes.new_zeros(len(ids), layer.style_dim, *ids.shape[1:])
+    for b, segmap in enumerate(ids):
+        for k in range(layer.n_classes):
+            here = segmap == k
+            if here.any(): painted[b, :, here] = getattr(layer, f'fc_mu{k}')(codes[b, k]).relu()[:, None]
+    return painted
+
+def sean_loop(layer, x, segmap, codes, noise):
+    "SEAN's block with the loops, all convolutions dense"
+    ids = F.interpolate(segmap[:, None].double(), x.shape[-2:])[:, 0].long()
+    planes = F.one_hot(ids, layer.n_classes).permute(0, 3, 1, 2).to(x)
+    actv = layer.Spade.mlp_shared(planes)
+    gamma, beta = layer.Spade.mlp_gamma(actv), layer.Spade.mlp_beta(actv)
+    if layer.styled:
+        painted = style_map_loop(layer, ids, codes)
+        a, b = layer.blending_gamma.sigmoid(), layer.blending_beta.sigmoid()
+        gamma, beta = a*layer.conv_gamma(painted) + (1 - a)*gamma, b*layer.conv_beta(painted) + (1 - b)*beta
+    x = x + (noise*layer.noise_var).transpose(1, 3)
+    return layer.param_free_norm(x)*(1 + gamma) + beta
+
+def region_means_loop(features, segmap, n):
+    ids = F.interpolate(segmap[:, None].double(), features.shape[-2:])[:, 0].long()
+    res = features.new_zeros(len(ids), n, features.shape[1])
+    for b in range(len(ids)):
+        for k in range(n):
+            if (ids[b] == k).any(): res[b, k] = features[b, :, ids[b] == k].mean(1)
+    return res
+
+def blobs(n, B, h, w, cells=8):
+    "Label maps of Voronoi cells"
+    at, own = torch.rand(B, cells, 2)*torch.tensor([h, w]), torch.randint(0, n, (B, cells))
+    grid = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij'), -1).float().view(1, -1, 2)
+    return own.gather(1, torch.cdist(grid.expand(B, -1, -1), at).argmin(2)).view(B, h, w)
+
+@pytest.mark.parametrize('n,S,B,size', [(3, 5, 1, (24, 40)), (19, 16, 3, (32, 32)), (150, 7, 2, (16, 48)), (1, 1, 2, (8, 8))])
+@pytest.mark.parametrize('styled', [True, False])
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('kind', ['cells', 'confetti', 'one class'])
+def test_block_equals_loops(n, S, B, size, styled, training, kind):
+    torch.manual_seed(n + B)
+    segmap = dict(cells=lambda: blobs(n, B, *size), confetti=lambda: torch.randint(0, n, (B, *size)))
+    segmap = segmap[kind]() if kind in segmap else torch.full((B, *size), n - 1)
+    layer = SEAN(6, n, S, 8, styled).double().train(training)
+    for p in layer.parameters(): p.data.normal_()
+    layer.param_free_norm.running_mean.normal_(), layer.param_free_norm.running_var.uniform_(.5, 2)
+    x, codes = torch.randn(B, 6, *(o//2 for o in size)).double(), torch.randn(B, n, S).double()
+    noise, back = torch.randn(B, size[1]//2, size[0]//2, 1).double(), torch.randn_like(x)
+    results = []
+    for f in (layer, partial_dense(layer), lambda *args: sean_loop(twin(layer), *args)):
+        layer.zero_grad()
+        xs, cs = x.clone().requires_grad_(), codes.clone().requires_grad_()
+        norm = deepcopy(layer.param_free_norm)
+        out = f(xs, segmap, cs, noise)
+        (out*back).sum().backward()
+        grads = {k: p.grad for k, p in layer.named_parameters()} | dict(x=xs.grad, codes=cs.grad)
+        results.append((out, grads, layer.param_free_norm.running_var.clone()))
+        layer.param_free_norm = norm
+    for out, grads, var in results[:2]:
+        assert gap(out, results[2][0]) < 1e-9 and gap(var, results[2][2]) < 1e-12
+        for k, g in results[2][1].items():
+            if g is None or grads[k] is None: assert (g is None or not g.any()) and (grads[k] is None or not grads[k].any()), k
+            else: assert gap(g, grads[k]) < 1e-8*max(1, g.abs().max()), k
+
+def twin(layer): return layer
+def partial_dense(layer):
+    def f(*args):
+        layer.exact = False
+        try: return layer(*args)
+        finally: del layer.exact
+    return f
+
+@pytest.mark.parametrize('n,B', [(4, 3), (184, 2)])
+def test_region_means_equal_loops(n, B):
+    torch.manual_seed(0)
+    segmap, feats = blobs(n, B, 40, 24), torch.randn(B, 5, 20, 12).double()
+    assert gap(region_means(feats, segmap, n), region_means_loop(feats, segmap, n)) < 1e-12
+
+def test_generator_modes():
+    "float32 by patterns, kept tables, wide maps, codes per block, drawn noise"
+    torch.manual_seed(0)
+    gen = SEANGenerator(7, 2, 12, 8, 2).eval()
+    for m in gen.modules():
+        if isinstance(m, SEAN):
+            for p in m.parameters(): p.data.normal_(0, .3)
+    segmap, codes = blobs(7, 3, 64, 96), torch.randn(3, 7, 12)
+    with torch.no_grad():
+        want, fast = gen(segmap, codes), gen.for_inference()
+        assert want.shape == (3, 3, 64, 96) and torch.equal(want, gen(segmap, codes))
+        for _ in range(2): assert gap(fast(segmap, codes), want) < 1e-5
+        assert gap(fast(segmap, [codes]*6), want) < 1e-5
+        other = gen(segmap, [codes]*5 + [-codes])
+        assert gap(fast(segmap, [codes]*5 + [-codes]), other) < 1e-5 and gap(other, want) > 1e-3
+        draw = lambda seed: gen(segmap, codes, torch.Generator().manual_seed(seed))
+        assert torch.equal(draw(1), draw(1)) and gap(draw(1), draw(2)) > 1e-4
+        assert gap(gen.double()(segmap, codes.double()), want.double()) < 1e-4
+
+SEG, CODES = torch.zeros(2, 64, 64, dtype=torch.long), torch.zeros(2, 5, 8)
+BAD = {'classes': (dict(segmap=SEG + 5), 'class 5.*5 classes'), 'size': (dict(segmap=SEG[:, :50]), '50x64'),
+    'codes of a photo': (dict(codes=CODES[0]), r'\(5, 8\).*\(2, 5, 8\).*encode'), 'code length': (dict(codes=CODES[..., :3]), r'\(2, 5, 3\)'),
+    'codes as list': (dict(codes=[CODES]*3), '3 codes.*6 blocks'), 'codes no tensor': (dict(codes='red'), 'str'),
+    'noise too short': (dict(noise=[torch.zeros(2, 2, 2, 1)]), 'holds 1 maps'), 'noise shape': (dict(noise=[torch.zeros(2, 1, 2, 2)]*18), r'\(2, 1, 2, 2\)'),
+    'noise too long': (dict(noise='many'), '19 maps'), 'noise kind': (dict(noise=3), 'int.*Generator')}
+
+@pytest.mark.parametrize('what', BAD)
+def test_bad_input(what):
+    call, words = BAD[what]
+    gen = SEANGenerator(5, 1, 8, 4, 2).eval()
+    call = dict(segmap=SEG, codes=CODES) | call
+    if call.get('noise') == 'many': call['noise'] = [torch.zeros(2, s, s, 1) for s in [2]*2 + [4]*4 + [8]*3 + [16]*3 + [32]*3 + [64]*4]
+    with pytest.raises(InputError, match=words), torch.no_grad(): gen(**call)
+
+def test_bad_encode():
+    gen = SEANGenerator(5, 1, 8, 4, 2)
+    with pytest.raises(InputError, match=r'\(2, 3, 32, 64\)'): gen.encode(torch.zeros(2, 3, 32, 64), SEG)
+    with pytest.raises(InputError, match="'most'"): SEANGenerator(5, upsampling='most')
+    with pytest.raises(InputError, match='style_dim=0'): SEANGenerator(5, style_dim=0)

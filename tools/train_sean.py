@@ -1,0 +1,108 @@
+#!/usr/bin/env python
+"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, about 10 minutes of one core (processor time).
+
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10 --resume       after it was stopped
+    python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights, in half precision
+
+In most of the training photos every region is taken from one of two renderings of the same map, so that a region's style says nothing of
+the others'. Checkpoints, history and sample pictures go into the first folder. The data are drawn by our own code.
+"""
+import argparse, json, sys, time
+from pathlib import Path
+import numpy as np, torch
+from fastai.vision.all import CancelFitException, set_seed
+from safetensors.torch import load_file, save_file
+from gaugan_fastai.callbacks import Keep, TimeBudget
+from gaugan_fastai.core import InputError
+from gaugan_fastai.data.daylight import draw_style
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, render
+from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.models.sean import StyleGrid, sean_learner
+from gaugan_fastai.pretrained import save_pretrained
+from gaugan_fastai.styles import StyleLibrary, encode_all
+
+WIDTHS = dict(ngf=10, style_dim=16, nhidden=16, width=8, ndf=24)
+LOSSES = dict(l1=10., perceptual_weight=10., reuse_fake=True, average=.995)
+
+def mixed_scene(seed, size, share=.7):
+    "(segmap, photo) of a drawn scene; with probability `share` some classes are painted in the style of another day"
+    segmap, photo, _ = draw_landscape(seed, size)
+    rng = np.random.default_rng(seed)
+    if rng.random() > share: return segmap, photo
+    other = render(segmap, draw_style(10**6 + seed), seed)
+    return segmap, np.where((rng.random(19) < .5)[segmap][..., None], other, photo)
+
+def mixed_scenes(n, size, file):
+    "Mixed scenes from seed 1000 on; drawn once and kept in `file`"
+    if not file.exists(): np.savez(file, *(np.dstack(mixed_scene(1000 + i, size)) for i in range(n)))
+    with np.load(file) as kept: return [(o[..., 0], o[..., 1:]) for o in (kept[k] for k in kept.files[:n])]
+
+def make_dls(run, n, seed, n_valid=32, size=64, bs=8):
+    "Loaders of mixed scenes; those to validate on are whole, seeds 0.."
+    valid = [draw_landscape(i, size)[:2] for i in range(n_valid)]
+    return PairedDataLoaders.from_pairs(mixed_scenes(n, size, run/'scenes.npz'), valid, landscape_labels(), size, bs, seed=seed)
+
+class Budget(TimeBudget):
+    "A `TimeBudget` in minutes of processor time, of which a part is spent already, and which may stop before its end"
+    def __init__(self, minutes, spent=0., part=None):
+        super().__init__(minutes, time.process_time)
+        self.spent, self.part = spent, part
+    def before_fit(self):
+        super().before_fit()
+        self.start -= 60*self.spent
+    def before_batch(self):
+        if self.part and self.clock() - self.start > 60*(self.spent + self.part): raise CancelFitException()
+        super().before_batch()
+
+class KeepSpent(Keep):
+    "A `Keep` that also writes how many minutes and steps the run has had"
+    def _save(self):
+        super()._save()
+        steps, budget = self.learn.model_average.t, self.learn.budget
+        text = json.dumps(dict(minutes=round((budget.clock() - budget.start)/60, 2), steps=steps))
+        (Path(self.path)/'spent.json').write_text(text)
+
+    def after_fit(self): self._save()
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('run', help='folder for checkpoints, history and samples')
+    p.add_argument('--minutes', type=float, default=10, help='processor time of the whole run; the learning rate falls over its second half')
+    p.add_argument('--n', type=int, default=2400, help='scenes to train on')
+    p.add_argument('--bs', type=int, default=8, help='batch size')
+    p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
+    p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
+    p.add_argument('--resume', action='store_true', help='go on where the run was stopped')
+    p.add_argument('--save', help='write the weights of the run into this folder, in half precision, and end')
+    a = p.parse_args(argv)
+    run, spent = Path(a.run), dict(minutes=0., steps=0)
+    run.mkdir(parents=True, exist_ok=True)
+    if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
+    set_seed(spent['steps'], reproducible=True)
+    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
+    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], **WIDTHS, **LOSSES)
+    if a.resume or a.save: learn.load('last')
+    if a.save: return save(learn, a.save, spent)
+    if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')
+    cbs = [Budget(a.minutes, spent['minutes'], a.part), KeepSpent('last', 1, run)]
+    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
+    return 0
+
+def save(learn, folder, spent):
+    "Write averaged weights as half precision, the library of styles beside them, and the card"
+    maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
+    with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
+    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each region in one of two styles; '
+        f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1 and a perceptual loss (tools/train_sean.py)')
+    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
+        valid=dict(pictures=len(maps), l1=round(l1, 4)))
+    with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
+    file = Path(folder)/'model.safetensors'
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}, file)
+    print(f'{file}: {file.stat().st_size/1e6:.1f} MB, L1 {l1:.4f} on {len(maps)} scenes that it has not seen')
+    return 0
+
+if __name__ == '__main__':
+    try: sys.exit(main())
+    except InputError as e: sys.exit(print(e, file=sys.stderr) or 1)
