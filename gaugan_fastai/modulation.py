@@ -16,7 +16,7 @@ from fastcore.all import *
 from .patterns import LabelPlan, SizePlan, spread
 from .pixels import flat, fold, modulate, modulated, norm_stats
 
-# %% ../nbs/01b_modulation.ipynb #10e2d29e
+# %% ../nbs/01b_modulation.ipynb #1e203bf4
 def _anew(f, *tensors): return f(*tensors)
 def _by_taps(weight): return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
@@ -25,6 +25,7 @@ def _hidden(plan, shared):
     rows = plan.windows(shared.weight.shape[-1]).reads(getattr(shared, 'kept', _anew)(_by_taps, shared.weight))
     return (rows + shared.bias).relu()
 
+# %% ../nbs/01b_modulation.ipynb #10e2d29e
 def _grouped(gamma, beta, size=64):
     "Both kernels as `[groups,nhidden,ks*ks*g]`: groups of `g` output channels, taps outside"
     weight = torch.cat([gamma, beta]).flatten(2)
