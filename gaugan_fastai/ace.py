@@ -16,7 +16,7 @@ from .convs import PatchConv2d
 from .layers import leaky, spectral, upsample2
 from .modulation import Remember, can_be_exact, hooked, modulation, plan_of
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples
-from .pixels import modulate, modulated, norm_stats
+from .pixels import Scratch, modulate, modulated, norm_stats
 from .sean import StyleCodes
 from .spade import SPADE, SPADEResBlk, label_maps
 
@@ -76,11 +76,11 @@ class Joint:
         if self.labels is not None: label_rows = self.labels(label_rows)
         return torch.lerp(label_rows, self.styles(style_rows), mix)
 
-    def total(self, label_rows, style_rows):
-        "label rows + style rows for each pair, `[n,2C]`; without a gradient"
-        style_rows = style_rows.index_select(0, self.styles.indices)
-        if self.labels is None: return style_rows.add_(label_rows)
-        return style_rows.add_(label_rows.index_select(0, self.labels.indices))
+    def total(self, label_rows, style_rows, scratch):
+        "label rows + style rows for each pair, `[n,2C]`; without a gradient, in the memory of `scratch`"
+        room = scratch(len(self)*style_rows.shape[1], style_rows).view(len(self), -1)
+        res = torch.index_select(style_rows, 0, self.styles.indices, out=room)
+        return res.add_(label_rows if self.labels is None else label_rows.index_select(0, self.labels.indices))
 
 # %% ../nbs/12a_ace.ipynb #f644fe29
 def _tap_major(gamma, beta):
@@ -156,6 +156,8 @@ def _keeps(layer, x, styles):
     tensors = x, *layer.parameters(), *([] if styles is None else [styles.codes])
     return not (torch.is_grad_enabled() and any(o.requires_grad for o in tensors))
 
+_totals = Scratch()
+
 def _paint(layer, x, plan, styles, noise, **how):
     norm, tensors = layer.param_free_norm, [p for k, p in layer.named_parameters() if not k.startswith('fc_mu')]
     tensors += norm.running_mean, norm.running_var
@@ -166,7 +168,7 @@ def _paint(layer, x, plan, styles, noise, **how):
         regions = _regions(plan)
         style_rows = regions.patterns.sums.add_up(_kept_table(layer, styles, regions, weight)) + bias
         patterns = regions.joint(patterns)
-        rows = patterns.total(rows, style_rows)
+        rows = patterns.total(rows, style_rows, _totals)
     index = None if patterns is None or patterns.pixels is None else patterns.pixels.indices
     if noise is not None: noise = noise.to(x)[..., 0].transpose(1, 2), layer.noise_var
     return modulated(x, rows, index, noise=noise, **how)
