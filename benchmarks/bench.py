@@ -6,6 +6,9 @@
     python benchmarks/bench.py --what step --batch 4     generator's turn and critic's turn, with both Adams
     python benchmarks/bench.py --what memory             peak memory of such a step, less parameters, gradients and Adam's state
     python benchmarks/bench.py --what growth             forward against resolution, classes and batch
+                                                         (benchmarks/chart.py draws the times against resolution)
+    python benchmarks/bench.py --what noise              forward on noise, where no window comes twice: never slower than 1.1 x dense
+    python benchmarks/bench.py --what options            forward as it is, dense, by torch.compile and in bfloat16, with the error of each
     python benchmarks/bench.py --what sean               SEAN's generator against the loops of the paper, and its encoder (see sean.py)
     python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
 
@@ -15,8 +18,9 @@ spectral norm, and in a step its Adam as it comes (not fused).
 Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
 where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
 """
-import argparse, json, os, platform, statistics, subprocess, sys, time
-from contextlib import contextmanager
+import argparse, json, os, platform, shutil, signal, statistics, subprocess, sys, time
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
@@ -32,7 +36,7 @@ from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_tu
 
 ROOT = Path(__file__).resolve().parents[1]
 
-def say(**kwargs): print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in kwargs.items()}), flush=True)
+def say(**kwargs): print(json.dumps({k: float(f'{v:.5g}') if isinstance(v, float) else v for k, v in kwargs.items()}), flush=True)
 
 # -- what is measured on -------------------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ def train_step(a):
     summary('step', ratios, batch=a.batch)
 
 def growth(a):
-    cases = [dict(size=o) for o in (64, 128, 256, 512, 1024)] + [dict(n_classes=o) for o in (8, 32, 183)] + [dict(batch=o) for o in (1, 2, 4, 8)]
+    cases = [dict(size=o) for o in a.sizes] + [dict(n_classes=o) for o in (8, 32, 183)] + [dict(batch=o) for o in (1, 2, 4, 8)]
     for case in cases:
         size, n, batch = case.get('size', a.size), case.get('n_classes', 183), case.get('batch', 1)
         gen = generator(a, n).eval()
@@ -166,6 +170,91 @@ def growth(a):
         name, seg, edges = list(batches(maps[len(maps)//2:] + maps, batch))[0]
         with torch.no_grad(): times = race(a.repeat, dense=lambda: gen(seg % n, edges), ours=lambda: anew(fast, seg % n, edges))
         report('growth', name, times, **case)
+
+def noise_maps(size, batch, n_classes=183, share=1.):
+    "Ids and edges drawn anew for a share of the pixels; the others are of class 0 and no edge"
+    g = torch.Generator().manual_seed(0)
+    seg, edges, drawn = torch.randint(0, n_classes, (batch, size, size), generator=g), *(torch.rand(2, batch, size, size, generator=g))
+    return seg*(drawn < share), (edges < .3) & (drawn < share)
+
+@torch.no_grad()
+def noise(a):
+    "Noise of all classes, of two, and a tenth of the pixels noisy: the last two repeat a little, which is hard to judge beforehand"
+    gen, slower = generator(a).eval(), []
+    fast = gen.for_inference()
+    for case, how in {'noise': {}, 'two classes': dict(n_classes=2), 'a tenth noisy': dict(share=.1)}.items():
+        seg, edges = noise_maps(a.size, a.batch, **how)
+        for name, ours in dict(plain=gen, painter=partial(anew, fast)).items():
+            times = race(a.repeat, dense=lambda: gen(seg, edges), ours=lambda: ours(seg, edges))
+            if report('noise', f'{case}, {name}', times, batch=a.batch) < 1/1.1: slower.append(f'{case}, {name}')
+    say(what='noise: all', never_slower_than_1_1_times_dense=not slower, slower=slower)
+
+def timed(f, n):
+    "Median seconds of f after a run that does not count, the seconds of that run, and its result"
+    times = []
+    for _ in range(n + 1):
+        t = time.perf_counter()
+        res = f()
+        times.append(time.perf_counter() - t)
+    return statistics.median(times[1:]), times[0], res
+
+class TooLong(Exception): pass
+
+@contextmanager
+def at_most(seconds):
+    "Raise `TooLong` after so many seconds, where the system has alarms"
+    def ring(*args): raise TooLong(f'longer than {seconds} s')
+    if not hasattr(signal, 'SIGALRM'): return (yield)
+    was = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try: yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, was)
+
+def compiled(gen, seg, edges):
+    "The dense network through inductor"
+    if not any(shutil.which(o) for o in (os.environ.get('CXX', 'g++'), 'g++', 'clang++')): raise RuntimeError('no C++ compiler')
+    f = torch.compile(gen)
+    return lambda: f(seg, edges)
+
+def autocast(f):
+    def g():
+        with torch.autocast('cpu', dtype=torch.bfloat16): return f()
+    return g
+
+@contextmanager
+def mkldnn_precision(precision):
+    "Let oneDNN's convolutions and products compute in another precision: 'bf16' or 'none' (as PyTorch comes)"
+    parts = [o for o in (torch.backends.mkldnn, *(getattr(torch.backends.mkldnn, n, None) for n in ('conv', 'matmul'))) if hasattr(o, 'fp32_precision')]
+    if not parts: raise RuntimeError('this PyTorch has no torch.backends.mkldnn.fp32_precision')
+    was = [o.fp32_precision for o in parts]
+    for o in parts: o.fp32_precision = precision
+    try: yield
+    finally:
+        for o, p in zip(parts, was): o.fp32_precision = p
+
+@torch.no_grad()
+def options(a):
+    "Each with its time and its error relative to the dense network in float32; what cannot be had says why"
+    (name, seg, edges), gen = all_maps((a.size,)*2)[10], layers.fold_spectral(generator(a).eval())
+    gen.requires_grad_(False)
+    fast = gen.for_inference()
+    dense, ours = lambda: gen(seg, edges), lambda: anew(fast, seg, edges)
+    cases = {'dense float32': ('dense', lambda: dense), 'ours float32': ('ours', lambda: ours),
+        'dense bfloat16 autocast': ('dense', lambda: autocast(dense)), 'ours bfloat16 autocast': ('ours', lambda: autocast(ours)),
+        'dense mkldnn bf16': ('dense', lambda: dense), 'ours mkldnn bf16': ('ours', lambda: ours),
+        'dense torch.compile': ('dense', lambda: compiled(gen, seg, edges))}
+    true = base = None
+    for case, (how, make) in cases.items():
+        try:
+            with path(how), at_most(a.limit), mkldnn_precision('bf16') if 'mkldnn' in case else nullcontext(): time_s, first, out = timed(make(), a.repeat)
+        except Exception as e:
+            say(what='options', case=case, skipped=f'{type(e).__name__}: {e}'.splitlines()[0][:160])
+            continue
+        if true is None: true, base = out, time_s
+        say(what='options', case=case, map=name, time_s=time_s, first_s=first, ratio=base/time_s,
+            error=float(f'{((out.float() - true).norm()/true.norm()).item():.2g}'))
 
 def resident(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
 
@@ -208,7 +297,7 @@ def sean(a):
     sean(a, say, race, summary)
 
 def main():
-    whats = dict(sean=sean, forward=forward, step=train_step, memory=memory, growth=growth, parts=parts)
+    whats = dict(forward=forward, step=train_step, memory=memory, growth=growth, noise=noise, options=options, sean=sean, parts=parts)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--what', choices=whats, default='forward')
     p.add_argument('--batch', type=int, default=1)
@@ -216,6 +305,8 @@ def main():
     p.add_argument('--ngf', type=int, default=64)
     p.add_argument('--repeat', type=int, default=3, help='timings of each, after one that does not count')
     p.add_argument('--every', type=int, default=1, help='take every n-th map only')
+    p.add_argument('--sizes', type=int, nargs='+', default=[64, 128, 256, 512, 1024], help='resolutions of --what growth')
+    p.add_argument('--limit', type=int, default=240, help='seconds that --what options gives each of its cases')
     p.add_argument('--child', choices=('dense', 'ours'), help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child: return memory_child(a)

@@ -18,7 +18,7 @@ from .learner import SynthesisLearner, image_grid, input_pictures, to_u8
 
 # %% ../nbs/07a_callbacks.ipynb #1644473d
 class ModelAverage(Callback):
-    """Average the generator's weights over the training and paint with the average.
+    """Average the weights of the generator, and of its style encoder if it has one, and paint with the average.
 
     Validation, `predict`, `show_results`, `export` use the average, with batch-norm statistics re-estimated on the last `n_batches`
     label maps (OASIS, arXiv 2012.04781, section 3); training goes on with the live weights. `learn.save` keeps both."""
@@ -31,15 +31,23 @@ class ModelAverage(Callback):
         self.batches, self.inside, self.stale = deque(maxlen=n_batches), ExitStack(), True
         self.active = False
 
-    def _gen(self): return self.learn.model.generator
+    def _nets(self):
+        "The networks that paint, by what stands before their keys"
+        encoder = getattr(self.learn.model, 'encoder', None)
+        return {'': self.learn.model.generator} | ({'encoder.': encoder} if encoder else {})
+    def _params(self): return {pre+k: p for pre,net in self._nets().items() for k,p in net.named_parameters()}
+    def _state(self): return {pre+k: v.detach().clone() for pre,net in self._nets().items() for k,v in net.state_dict().items()}
+    def _put(self, state):
+        for pre,net in self._nets().items(): net.load_state_dict({k: state[pre+k] for k in net.state_dict()})
+
     def before_fit(self):
         self._leave()
-        if not self.shadow: self.shadow = {k: p.detach().clone() for k, p in self._gen().named_parameters()}
+        if not self.shadow: self.shadow = {k: p.detach().clone() for k, p in self._params().items()}
     def after_batch(self):
         if not self.training: return
         self.t += 1
         decay = min(self.decay, (1 + self.t)/(10 + self.t))
-        live = dict(self._gen().named_parameters())
+        live = self._params()
         torch._foreach_lerp_(list(self.shadow.values()), [live[k].detach() for k in self.shadow], 1 - decay)
         self.batches.append((self.learn.xb, self.learn.yb[0]))
         self.stale = True
@@ -53,45 +61,44 @@ class ModelAverage(Callback):
 @patch
 @contextmanager
 def applied(self:ModelAverage):
-    "Put the average into the generator for a while"
+    "Put the average into the networks for a while"
     if self.active or not self.shadow:
         yield
         return
-    gen,self.active = self._gen(),True
-    live = {k: v.detach().clone() for k,v in gen.state_dict().items()}
+    live,self.active = self._state(),True
     try:
-        gen.load_state_dict({**live, **self.shadow, **({} if self.stale else self.norm_stats)})
-        if self.stale: self._reestimate(gen)
+        self._put({**live, **self.shadow, **({} if self.stale else self.norm_stats)})
+        if self.stale: self._reestimate()
         yield
     finally:
-        gen.load_state_dict(live)
+        self._put(live)
         self.active = False
 
 # %% ../nbs/07a_callbacks.ipynb #e53c72a2
-def _running_norms(net): return [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+def _running_norms(nets): return [m for net in nets for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 @patch
-def _pass_batches(self:ModelAverage, gen):
-    "Paint the kept batches with the generator in training mode, without gradients and without random numbers used up"
-    model = self.learn.model
+def _pass_batches(self:ModelAverage):
+    "Paint the kept batches with the networks that paint in training mode, without gradients and without random numbers used up"
+    model,nets = self.learn.model,[*self._nets().values()]
     modes = {m: m.training for m in model.children()}
-    for m in modes: m.train(m is gen)
+    for m in modes: m.train(m in nets)
     with torch.no_grad(), torch.random.fork_rng():
         for xb, photo in self.batches: model.paint(xb, photo)
     for m, mode in modes.items(): m.train(mode)
 
 @patch
-def _reestimate(self:ModelAverage, gen):
+def _reestimate(self:ModelAverage):
     "Batch-norm statistics (and the spectral norms' vectors) of the averaged weights"
     if self.batches:
-        momenta = {m: m.momentum for m in _running_norms(gen)}
+        momenta = {m: m.momentum for m in _running_norms(self._nets().values())}
         for m in momenta:
             m.reset_running_stats()
             m.momentum = None
-        self._pass_batches(gen)
+        self._pass_batches()
         for m,momentum in momenta.items(): m.momentum = momentum
-    params = dict(gen.named_parameters())
-    self.norm_stats = {k: v.detach().clone() for k,v in gen.state_dict().items() if k not in params}
+    params = self._params()
+    self.norm_stats = {k: v for k,v in self._state().items() if k not in params}
     self.stale = False
 
 # %% ../nbs/07a_callbacks.ipynb #56501c8f
@@ -102,7 +109,7 @@ def state_dict(self:ModelAverage):
 
 @patch
 def load_state_dict(self:ModelAverage, sd):
-    dev = {k: p.device for k,p in self._gen().named_parameters()}
+    dev = {k: p.device for k,p in self._params().items()}
     self.t,self.shadow = sd['t'],{k: v.to(dev[k]) for k,v in sd['shadow'].items()}
     self.norm_stats,self.stale = sd['buffers'],False
 
@@ -118,7 +125,9 @@ class SampleGrid(Callback):
         "The grid label | (edges) | fake | real as it is now, uint8 `[H,W,3]`"
         *xb, photo = [cast(o, Tensor)[:self.n] for o in self._batch()]
         device = next(self.learn.model.generator.parameters()).device
-        with self.learn.painting() as gen: fake = gen(*[o.to(device) for o in xb])
+        with self.learn.painting() as gen, torch.random.fork_rng():
+            torch.manual_seed(0)   # the same styles each time, where styles are drawn
+            fake = gen(*[o.to(device) for o in xb])
         return image_grid(*input_pictures(xb, self.learn.dls.palette), to_u8(fake), to_u8(photo))
     def _batch(self):
         if not hasattr(self, 'batch'): self.batch = self.learn.dls.valid.new(shuffle=False, drop_last=False, bs=self.n).one_batch()

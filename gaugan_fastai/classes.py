@@ -43,8 +43,8 @@ def label_space(
 ) -> LabelSpace: # Classes in the order of the published checkpoint's channels
     """Name the channels of a published checkpoint; it also reads that data set's label files.
 
-    ADE20K's files hold 0 for unknown and 1..150 for the classes. The published weights probably read them unshifted;
-    this could not be checked here. COCO-Stuff has void last (file value 255). Cityscapes has none: `unlabeled` is
+    ADE20K's files hold 0 for unknown and 1..150 for the classes. Whether the published weights read them so or shifted
+    could not be checked here: try both. COCO-Stuff has void last (file value 255). Cityscapes has none: `unlabeled` is
     class 0, and channel 34 ('license plate') occurs in no file. Raises `InputError` for other names."""
     key = str(name).lower().replace('_', '-')
     if key not in _spaces: raise InputError(f'there is no table of classes {name!r}: it is one of {", ".join(_spaces)}')

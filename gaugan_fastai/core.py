@@ -250,8 +250,7 @@ class PILSegmap(PILMask):
 # %% ../nbs/00_core.ipynb #41ced434
 def _instance_ids(im, name):
     "Integers `[H,W]` of an instance picture: grey values, palette indices, or colours as numbers"
-    if im.format in _lossy:
-        raise InputError(f'instance map {name} is a {im.format}: compression changes ids, save instance maps as PNG')
+    if im.format in _lossy: raise InputError(f'instance map {name} is a {im.format}: compression changes ids, save instance maps as PNG')
     if im.mode == 'RGB': return np.asarray(im).astype(np.int64) @ np.array([65536,256,1])
     if im.mode in ('1','L','P') or im.mode[0] == 'I': return np.asarray(im).astype(np.int64)
     raise InputError(f'instance map {name} has mode {im.mode}: save one grey id an object, or one RGB colour')

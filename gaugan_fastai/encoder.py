@@ -8,6 +8,7 @@ __all__ = ['StyleEncoder', 'reparameterise', 'EncodedGAN', 'encoded_groups', 'KL
 
 # %% ../nbs/10a_encoder.ipynb #a78b7715
 import numpy as np, torch
+from contextlib import nullcontext
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.vision.all import Callback, store_attr
@@ -135,8 +136,9 @@ def encode(
             'or give z yourself')
     mode, device = enc.training, enc.fc_mu.weight.device
     photos = photos if isinstance(photos, (list, tuple)) else [photos]
-    try: return torch.cat([enc.eval()(_as_photo(o).to(device))[0] for o in photos])
-    finally: enc.train(mode)
+    with getattr(model, 'painting', nullcontext)():   # a learner's averaged weights, where it has some
+        try: return torch.cat([enc.eval()(_as_photo(o).to(device))[0] for o in photos])
+        finally: enc.train(mode)
 
 def as_style(
     model, # Learner or generator, see `encode`

@@ -15,15 +15,16 @@ from torch import nn
 from .core import InputError, LabelSpace
 from .critics import MultiScaleCritic
 from .models.spade import SPADEGenerator
-from .pretrained import _on_meta, from_pretrained, load_exactly, model_config
+from .pretrained import _attach, _on_meta, from_pretrained, load_exactly, model_config
 
-# %% ../nbs/15b_finetune.ipynb #4db42e1e
+# %% ../nbs/15b_finetune.ipynb #51c9ec3e
 class Match(NamedTuple):
     "A new class, the old class it starts from (None: the mean of all), and why: 'name', 'mapping', 'void' or 'new'"
     name: str
     source: str
     how: str
 
+# %% ../nbs/15b_finetune.ipynb #b73bdb99
 def _plain(name): return re.sub(r'[\W_]', '', name.lower())
 def _find(name, codes): return next((o for o in codes if o == name), next((o for o in codes if _plain(o) == _plain(name)), None))
 
@@ -37,6 +38,7 @@ def _checked(mapping, old, new):
         res[_find(k, new.codes)] = None if v is None else _find(v, old.codes)
     return res
 
+# %% ../nbs/15b_finetune.ipynb #4db42e1e
 def match_classes(
     old:LabelSpace,    # Classes of the trained network
     new:LabelSpace,    # Classes of the new data
@@ -52,7 +54,6 @@ def match_classes(
         else: found = Match(name, None, 'new')
         res.append(found)
     return res
-
 def tell_matches(
     matches:list, # Of `match_classes`
 ) -> str:
@@ -78,6 +79,11 @@ def _columns(weight, at, sources, n_old, has, wants):
     return torch.cat([before, *new, *[edge]*wants, after[:,has:]], 1)
 
 # %% ../nbs/15b_finetune.ipynb #af3de265
+def _twin(net):
+    "A copy in eval mode with weights of its own"
+    state = {k: v.detach().clone() for k, v in net.state_dict().items()}
+    return load_exactly(_on_meta(type(net), model_config(net)), state, 'the copy')
+
 def adapt_classes(
     model:nn.Module,   # A `SPADEGenerator` or `MultiScaleCritic` that knows its `labels`
     labels:LabelSpace, # The new classes
@@ -85,6 +91,8 @@ def adapt_classes(
     edges:bool=None,   # Shall it read instance edges? None: as it does now
 ) -> nn.Module:        # A new model in eval mode with `labels` and `matches`; the old one stays as it is
     """Carry a trained network over to other classes: the columns of matched classes are kept, new ones start from the mean.
+
+    A style encoder that came with it reads no labels: it goes along.
 
     Raises `InputError` for a network of another kind, one without `labels`, and a mapping of unknown classes."""
     layers = next((o for cls,o in label_layers.items() if isinstance(model, cls)), None)
@@ -102,6 +110,7 @@ def adapt_classes(
     new = _on_meta(type(model), model_config(model) | dict(n_classes=labels.n_classes, edges=wants))
     new = load_exactly(new, state, 'the adapted model')
     new.labels,new.matches = labels,matches
+    if 'encoder' in model.__dict__: _attach(new, _twin(model.encoder))
     return new
 
 # %% ../nbs/15b_finetune.ipynb #9d1a8eef
@@ -133,5 +142,8 @@ def start_from(
     if isinstance(gen, MultiScaleCritic): raise InputError(f'{pretrained} holds a critic: training starts from a generator')
     for net in (gen,kept):
         if net is not None: _check_widths(net, given or {})
+    size = gen.size if getattr(gen, 'z_dim', None) else None
+    if size and tuple(size) != tuple(dls.size): raise InputError(f'the checkpoint starts from z and paints {size[0]}x{size[1]} only, '
+        f'but the data come as {dls.size[0]}x{dls.size[1]}: choose its size')
     adapted = [o and adapt_classes(o, dls.labels, mapping, dls.edges).train() for o in (gen,kept)]
     return adapted[0],adapted[1] or critic

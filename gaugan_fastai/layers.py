@@ -10,7 +10,7 @@ import torch
 from torch import nn, Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
-from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm, spectral_norm
+from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook, remove_spectral_norm, spectral_norm
 
 # %% ../nbs/04_layers.ipynb #09fd9b1a
 def leaky(
@@ -119,10 +119,15 @@ def refresh_spectral(
     return model
 
 # %% ../nbs/04_layers.ipynb #c62046e2
+def _plain_loading(m):
+    hooks = m._load_state_dict_pre_hooks
+    for k, h in list(hooks.items()):
+        if isinstance(getattr(h, 'hook', h), SpectralNormLoadStateDictPreHook): del hooks[k]
+
 def fold_spectral(
     model:nn.Module # Any network; changed in place: `weight_orig`, `weight_u`, `weight_v` become `weight`
 )->nn.Module: # The same network, with the same output in eval mode
     "Divide each weight by its sigma once and take the spectral norms off, for inference and export."
     for m in model.modules():
-        if any(isinstance(h, SpectralNorm) for h in m._forward_pre_hooks.values()): remove_spectral_norm(m)
+        if any(isinstance(h, SpectralNorm) for h in m._forward_pre_hooks.values()): _plain_loading(remove_spectral_norm(m))
     return model

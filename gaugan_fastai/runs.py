@@ -7,6 +7,7 @@ __all__ = ['ruler_maps', 'run_line', 'RunBar', 'constant_then_linear', 'KeepRun'
 
 # %% ../nbs/17_runs.ipynb #ab704030
 import json, re, sys, time
+from itertools import chain
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, L, ParamScheduler, ProgressCallback, patch
@@ -15,6 +16,7 @@ from .callbacks import Keep, SampleGrid, TimeBudget
 from .core import InputError, resize_nearest
 from .data.landscapes import landscape_labels
 from .data.layouts import _pictures
+from .encoder import as_style
 from .learner import edge_input, paint_size, to_u8
 from .models.spade import spade_learner
 from .pretrained import from_pretrained, save_pretrained
@@ -155,8 +157,7 @@ class Run:
             if now != v: raise InputError(f'{self.out} was started with {k}={v}, not {now}: resume it with that')
         return _read_json(self.out/'progress.json')
 
-def _is_plain(o):
-    return o is None or isinstance(o, (bool,int,float,str)) or isinstance(o, dict) and all(map(_is_plain, o.values()))
+def _is_plain(o): return o is None or isinstance(o, (bool,int,float,str)) or isinstance(o, dict) and all(map(_is_plain, o.values()))
 
 # %% ../nbs/17_runs.ipynb #8523632f
 @patch
@@ -212,20 +213,41 @@ def load_model(
     painter.labels,painter.card = model.labels,model.card
     return painter
 
+# %% ../nbs/17_runs.ipynb #15c21482
+def _styles(model, style=None, seed=None, samples=None):
+    "The styles in which to paint a map, a list of z; [None] for a generator that starts from the map"
+    z_dim = getattr(model, 'z_dim', None)
+    asked = [k for k,v in dict(style=style, seed=seed, samples=samples).items() if v is not None]
+    if not z_dim and asked: raise InputError(f'the model has one style, since it was trained without z_dim: leave {" and ".join(asked)} out')
+    if not z_dim: return [None]
+    if style is None: return [as_style(model, None, z_dim, (seed or 0) + i) for i in range(samples or 1)]
+    if len(asked) > 1: raise InputError(f'style says what is else drawn by chance: leave {" and ".join(asked[1:])} out')
+    if 'encoder' not in model.__dict__ and not isinstance(style, torch.Tensor):
+        raise InputError('the model came without a style encoder, so it reads no style off a photo: leave style out and choose a seed')
+    return [as_style(model, style, z_dim)]
+
+# %% ../nbs/17_runs.ipynb #b4971bee
 def paint(
     model,     # From `load_model`
     ids,       # Library ids `[H,W]`
     size=None, # (H,W) to paint at; None: about as large as in training, in the shape of the map
     instances=None, # For a model with instance edges: the instance map, a path or ids `[H,W]`
+    style=None, # For a model that starts from z: a photo to take the style from, or a vector z; None: by chance
+    seed=None, # Seed of the chance; None: 0
 ) -> np.ndarray: # uint8 `[H,W,3]`
-    "Paint one label map"
-    ids = model.labels.check(ids)[None]
-    fixed = model.size if getattr(model, 'z_dim', None) else None   # a generator that starts from z paints one size
-    size = size or fixed or paint_size(ids.shape[-2:], model.card.get('size', ids.shape[-2:]), model.factor)
-    edges = edge_input(model, ids, size, instances=instances)
-    with torch.no_grad(): return to_u8(model(resize_nearest(ids, size), *edges))[0]
+    """Paint one label map. A model that starts from z paints one size: the map is brought to it, and the picture to `size`.
 
-# %% ../nbs/17_runs.ipynb #7303d1a9
+    Raises `InputError` for maps, instances and styles that the model cannot take."""
+    ids = model.labels.check(ids)[None]
+    [z],shape = _styles(model, style, seed),tuple(ids.shape[-2:])
+    own,args = (None,{}) if z is None else (tuple(model.size),dict(z=z))
+    size = size or (paint_size(shape, own, 1) if own else paint_size(shape, model.card.get('size', shape), model.factor))
+    edges = edge_input(model, ids, own or size, instances=instances)
+    with torch.no_grad(): picture = to_u8(model(resize_nearest(ids, own or size), *edges, **args))[0]
+    if own in (None, tuple(size)): return picture
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.BICUBIC))
+
+# %% ../nbs/17_runs.ipynb #274ed11c
 def _read_for(model, fn):
     "The label map `fn` as `model` reads it; cures are about the file, since the model's classes are what they are"
     try: return model.labels.read(fn)
@@ -254,24 +276,33 @@ def _partners(model, instances, maps):
         raise InputError(f'{fn} has no instance map in {folder}: add one of the same name')
     return partner
 
+# %% ../nbs/17_runs.ipynb #7303d1a9
+def _targets(fn, out, samples):
+    "The pictures that a map becomes"
+    return [out/f'{fn.stem}_{i}.png' for i in range(samples)] if samples else [out/f'{fn.stem}.png']
+
 def paint_folder(
     model,     # From `load_model`
     maps:list, # Paths of label maps
-    out,       # Folder for the pictures, `STEM.png`
+    out,       # Folder for the pictures, `STEM.png`, or `STEM_0.png` ... with `samples`
     size=None, # See `paint`
     instances=None, # For a model with instance edges: their folder (same stems), or for one map the file
-) -> dict:     # Path -> picture written, or the `InputError`
+    style=None, # For a model that starts from z: a photo (or z) that all maps take the style from; None: by chance
+    seed=None, # Seed of the chance, the same for each map; None: 0
+    samples=None, # Pictures a map, of `seed`, `seed + 1` ...
+) -> dict:     # Path -> picture written (a list of them with `samples`), or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     out,inputs = Path(out),{Path(o).resolve() for o in maps}
     if out.exists() and not out.is_dir(): raise InputError(f'{out} is a file: choose a folder for the pictures')
-    for fn in maps:
-        if (target := out/f'{Path(fn).stem}.png').resolve() in inputs: raise InputError(f'{target} is a label map itself: choose another folder for the pictures')
-    partner,res = _partners(model, instances, maps),{}
+    targets = {fn: _targets(fn, out, samples) for fn in map(Path, maps)}
+    for o in chain(*targets.values()):
+        if o.resolve() in inputs: raise InputError(f'{o} is a label map itself: choose another folder for the pictures')
+    partner,styles,res = _partners(model, instances, maps),_styles(model, style, seed, samples),{}
     out.mkdir(parents=True, exist_ok=True)
-    for fn in map(Path, maps):
-        try: picture = paint(model, _read_for(model, fn), size, partner(fn))
+    for fn,files in targets.items():
+        try: pictures = [paint(model, _read_for(model, fn), size, partner(fn), z) for z in styles]
         except InputError as e: res[fn] = e
         else:
-            res[fn] = out/f'{fn.stem}.png'
-            Image.fromarray(picture).save(res[fn])
+            for o,file in zip(pictures, files): Image.fromarray(o).save(file)
+            res[fn] = files if samples else files[0]
     return res

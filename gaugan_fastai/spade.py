@@ -193,13 +193,19 @@ class SPADEResBlk(nn.Module):
         return self._add_shortcut(self.norm_s(x, maps, before=before, out=self._room(x, before)), y)
 
     # A block that paints (`for_inference` gives it `scratch`) asks for no fresh memory for what is forgotten at once
-    def _room(self, x, before): return self.scratch and self.scratch(x.numel()*(4 if before is upsample2 else 1), x)
+    def _forgets(self):
+        "Does nobody but this block hold what its layers give? Hooks may, and a compiler writes its own memory plan"
+        if not self.scratch or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
+        return not any(hooked(o) for o in self.children())
+
+    def _room(self, x, before): return self.scratch(x.numel()*(4 if before is upsample2 else 1), x) if self._forgets() else None
     def _over(self, y):
         "The memory of y, which nobody needs any more, or None"
-        return flat(y).view(-1) if self.scratch and _last(y) and not hooked(self.conv_0) else None
+        return flat(y).view(-1) if self._forgets() and _last(y) else None
 
     def _add_shortcut(self, x, y):
-        conv = self.conv_s
-        if not self.scratch or hooked(conv) or any(o.requires_grad for o in (x, y, conv.weight)) or not _last(y): return conv(x) + y
-        flat(y).addmm_(flat(x), conv.weight.flatten(1).T)
+        weight = self.conv_s.weight
+        plain = self._forgets() and _last(y) and x.dtype == y.dtype == weight.dtype
+        if not plain or any(o.requires_grad for o in (x, y, weight)): return self.conv_s(x) + y
+        flat(y).addmm_(flat(x), weight.flatten(1).T)
         return y

@@ -4,15 +4,15 @@ from types import SimpleNamespace
 import pytest, torch
 from torch import nn
 from conftest import ROOT
-from gaugan_fastai import callbacks, core, critics, layers, learner, losses, runs, spade, turns
+from gaugan_fastai import callbacks, cli, core, critics, encoder, layers, learner, losses, runs, spade, turns
 from gaugan_fastai.data import paired
 from gaugan_fastai.data.transforms import SignedPhoto
-from gaugan_fastai.models import spade as models_spade
+from gaugan_fastai.models import pix2pix, spade as models_spade
 from fastai.vision.all import TensorImage
 
 PAGE = ROOT/'docs/hyperparameters.md'
-modules = (models_spade, spade, critics, losses, learner, callbacks, turns, layers, paired, core, runs)
-call, preset = re.compile(r'`([A-Za-z_.]+)\((\w+)=([^`]+)\)`'), re.compile(r"`(presets\[[^`]+\]) = (\d+)`")
+modules = (models_spade, spade, critics, losses, learner, callbacks, turns, layers, paired, core, runs, encoder, pix2pix, cli)
+call, preset = re.compile(r'`([\w.]+)\((\w+)=([^`]+)\)`'), re.compile(r"`(presets\[[^`]+\]) = (\d+)`")
 
 def rows():
     "(section, parameter) -> the cell *ours*"
@@ -123,6 +123,90 @@ def edges():
     assert e[1].tolist() == [False, False, True, True]
     return 'pixels that differ from any of 4 neighbours, made after scaling'   # `test_edges` and `test_paired` hold the second half
 
+# -- the style encoder, pix2pix ----------------------------------------------------------------------------------
+
+SIZE = SimpleNamespace(size=(96, 160), n_classes=3, edges=False)
+
+def encoder_layers():
+    with torch.device('meta'): full, small = encoder.StyleEncoder(), encoder.StyleEncoder(size=64)
+    first = [o[0] for o in full.layers()]
+    assert {(o.kernel_size, o.stride) for o in first} == {((3, 3), (2, 2))} and len(small.layers()) == len(first) - 2
+    assert all(hasattr(o[0], 'weight_orig') and isinstance(o[1], nn.InstanceNorm2d) for o in full.layers())
+    assert full.fc_mu.in_features == small.fc_mu.in_features == 16*first[-1].out_channels
+    widths = f'{first[0].out_channels} to {first[-1].out_channels} channels'
+    return f'{len(first)} convolutions 3x3, stride 2, {widths}, spectral norm and instance norm on all'
+
+def encoder_activation():
+    enc, seen, x = encoder.StyleEncoder(2, 3, 16).eval(), {}, torch.randn(1, 3, 16, 16)
+    for k in ('layer1', 'layer2', 'fc_mu'): getattr(enc, k).register_forward_hook(lambda m, i, o, k=k: seen.update({k: (i[0], o)}))
+    enc(x)
+    assert torch.equal(layers.leaky(seen['layer1'][1]), seen['layer2'][0])
+    assert torch.equal(layers.leaky(seen['layer2'][1]).flatten(1), seen['fc_mu'][0])
+    return 'leaky, slope 0.2, after each layer'
+
+def encoder_last():
+    mu, logvar = encoder.StyleEncoder(2, 5, 16)(torch.zeros(1, 3, 16, 16))
+    assert mu.shape == logvar.shape == (1, 5)
+    return 'two linear layers, mu and log variance'
+
+def style_parts():
+    "The encoder that `spade_learner` makes for pictures of `SIZE`"
+    gen = models_spade.SPADEGenerator(3, ngf=6, nhidden=2, z_dim=4, size=SIZE.size)
+    return models_spade._styled(SIZE, gen, encoder.KLTerm(), 0)[0]['gan_func'].keywords['encoder']
+
+def encoder_width():
+    assert style_parts().ndf == 6
+    return "`spade_learner` gives it the generator's ngf"
+
+def encoder_input():
+    assert style_parts().size == 128 and models_spade._encoder_size((512, 1024)) == 256
+    enc, x, got = encoder.StyleEncoder(2, 3, 16), torch.randn(1, 3, 20, 40), {}
+    enc.layer1.register_forward_hook(lambda m, i, o: got.update(x=i[0]))
+    enc(x)
+    torch.testing.assert_close(got['x'], nn.functional.interpolate(x, (16, 16), mode='bilinear', align_corners=False, antialias=False))
+    return 'bilinear; `spade_learner`: the largest power of two in the longer side, at most 256'
+
+def painted_style():
+    model = SimpleNamespace(z_dim=4)
+    assert torch.equal(runs._styles(model)[0], runs._styles(model, seed=0)[0]) and not torch.equal(*runs._styles(model, samples=2))
+    return 'seed 0 unless given'
+
+def encoder_average():
+    m, avg = nn.ModuleDict(dict(generator=nn.Linear(1, 1), encoder=nn.Linear(1, 1))), callbacks.ModelAverage()
+    avg.learn = SimpleNamespace(model=SimpleNamespace(generator=m.generator, encoder=m.encoder))
+    assert set(avg._params()) == {'weight', 'bias', 'encoder.weight', 'encoder.bias'}
+    return "with the generator's"
+
+def pix2pix_made():
+    "The `SynthesisLearner` call that `pix2pix_learner` makes"
+    seen, real = {}, pix2pix.SynthesisLearner
+    pix2pix.SynthesisLearner = lambda *args, **kwargs: seen.update(args=args, **kwargs)
+    try: pix2pix.pix2pix_learner(SimpleNamespace(size=(64, 64), n_classes=3, edges=False), ngf=4)
+    finally: pix2pix.SynthesisLearner = real
+    return SimpleNamespace(**seen)
+
+def patch_gan():
+    critic = pix2pix_made().args[2]
+    assert critic.discriminator_0.model0[0].out_channels == 4 and not hasattr(critic, 'discriminator_1')
+    return 'one scale, as wide as the generator'
+
+def pix2pix_losses():
+    assert set(pix2pix_made().args[4]) == {'l1'}
+    return 'no feature matching, no perceptual loss'
+
+def pix2pix_optimiser():
+    assert pix2pix_made().ttur is False
+    mults, mom, sqr_mom = learner._TTUR[False]
+    lr = inspect.signature(callbacks.SynthesisLearner.__init__).parameters['lr'].default
+    assert mults == (1, 1)
+    return f'without TTUR: ({mom}, {sqr_mom}), lr {lr:g}'
+
+def pix2pix_init():
+    torch.manual_seed(0)
+    w = pix2pix.UNetGenerator(3, 32, levels=3).down_2[0].weight
+    assert abs(w.mean()) < 1e-3
+    return f'normal, deviation {w.std():.2f}'
+
 facts = {('Generator', 'upsampling'): upsampling, ('Generator', 'activation'): lambda: f'leaky, slope {-layers.leaky(torch.tensor(-1.)).item():.1f}',
     ('Generator', 'output'): output, ('SPADE layer', 'norm'): eps_of_norm, ('SPADE layer', 'modulation'): modulation,
     ('SPADE layer', 'label map at each size'): at_each_size, ('Critic', 'kernel, padding'): kernels, ('Critic', 'middle layers'): middle,
@@ -131,7 +215,11 @@ facts = {('Generator', 'upsampling'): upsampling, ('Generator', 'activation'): l
     ('Optimiser and schedule', 'learning rates'): lambda: ttur(True)[0], ('Optimiser and schedule', 'betas'): lambda: ttur(True)[1],
     ('Optimiser and schedule', 'without TTUR'): lambda: ', '.join(ttur(False)[::-1]), ('Optimiser and schedule', 'order'): order,
     ('Optimiser and schedule', 'fake for the critic'): reuse, ('Init', 'weights'): biases, ("Init", "spectral norm's vectors"): eps_of_spectral,
-    ('Data', 'range of photos'): photos, ('Data', 'edges'): edges, ('Style encoder', 'KL'): lambda: 'a sum' if
+    ('Data', 'range of photos'): photos, ('Data', 'edges'): edges, ('Style encoder', 'layers'): encoder_layers, ('Style encoder', 'activation'): encoder_activation,
+    ('Style encoder', 'last'): encoder_last, ('Style encoder', 'width'): encoder_width, ('Style encoder', 'input size'): encoder_input,
+    ('Style encoder', 'style for painting'): painted_style, ('Style encoder', 'average of the encoder'): encoder_average,
+    ('pix2pix', 'PatchGAN'): patch_gan, ('pix2pix', 'other losses'): pix2pix_losses, ('pix2pix', 'optimiser of both'): pix2pix_optimiser,
+    ('pix2pix', 'weights at the start'): pix2pix_init, ('Style encoder', 'KL'): lambda: 'a sum' if
         losses.kl_loss(torch.ones(2, 3), torch.zeros(2, 3)).item() == 3 else 'a mean',
     ('Data', 'void'): lambda: 'last class' if core.LabelSpace(['void', 'sky']).void == 1 else 'first class'}
 
@@ -146,12 +234,12 @@ def test_ours_is_what_the_code_does(key):
 
 def test_all_facts_and_all_sections_are_on_the_page():
     assert set(facts) <= set(rows())
-    assert {o for o, _ in rows()} == {'Generator', 'SPADE layer', 'Critic', 'Style encoder', 'Losses', 'Optimiser and schedule', 'Init', 'Data'}
+    assert {o for o, _ in rows()} == {'Generator', 'SPADE layer', 'Critic', 'Style encoder', 'Losses', 'Optimiser and schedule', 'pix2pix', 'Init', 'Data'}
 
 def test_no_hyperparameter_of_the_factory_is_forgotten():
     "Every default of `spade_learner` and `SPADEGenerator` that is a number or a choice is on the page"
     text = PAGE.read_text(encoding='utf-8')
-    for f in (models_spade.spade_learner, models_spade.SPADEGenerator, critics.MultiScaleCritic):
+    for f in (models_spade.spade_learner, models_spade.SPADEGenerator, critics.MultiScaleCritic, encoder.StyleEncoder, pix2pix.pix2pix_learner):
         own = [k for k, p in inspect.signature(f).parameters.items() if isinstance(p.default, (int, float, str))]
         missing = [k for k in own if not re.search(rf'\b{k}\b', text)]
         assert not missing, (f.__name__, missing)
