@@ -286,7 +286,7 @@ class SEANResBlk(SPADEResBlk):
     def forward(self, x, segmap, codes=None, noise=None, before=noop):
         "`before`: applied to x first, such as `upsample2`"
         maps = label_maps(segmap, None, self.ace_0.n_classes, False)
-        if not self.scratch: x, before = before(x), noop   # three branches read it, and noise would double it in each
+        if not self._forgets(): x, before = before(x), noop   # three branches read it, and noise would double it in each
         *noise_s, noise_0, noise_1 = noise or [None]*len(self)
         y = self.conv_0(self.ace_0(x, maps, codes, noise_0, before, leaky, self._room(x, before)))
         y = self.conv_1(self.ace_1(y, maps, codes, noise_1, after=leaky, out=self._over(y)))

@@ -16,7 +16,7 @@ from fastcore.all import *
 from .patterns import LabelPlan, SizePlan, spread
 from .pixels import Scratch, flat, fold, modulate, modulated, norm_stats
 
-# %% ../nbs/01b_modulation.ipynb #10e2d29e
+# %% ../nbs/01b_modulation.ipynb #1e203bf4
 def _anew(f, *tensors): return f(*tensors)
 def _by_taps(weight): return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
@@ -25,6 +25,7 @@ def _hidden(plan, shared):
     rows = plan.windows(shared.weight.shape[-1]).reads(getattr(shared, 'kept', _anew)(_by_taps, shared.weight))
     return (rows + shared.bias).relu()
 
+# %% ../nbs/01b_modulation.ipynb #10e2d29e
 def _grouped(gamma, beta, size=64):
     "Both kernels as `[groups,nhidden,ks*ks*g]`: groups of `g` output channels, taps outside"
     weight = torch.cat([gamma, beta]).flatten(2)
@@ -181,7 +182,10 @@ def recent_plan(
     _last.plan, _last.maps = LabelPlan(segmap, edges, n_classes), [o if o is None else o.clone() for o in (segmap, edges)]
     return _last.plan
 
-def forget_plan(): "Forget the last plan of this thread"; _last.plan = _last.maps = None
+# %% ../nbs/01b_modulation.ipynb #a1f0c2d3
+def forget_plan():
+    "Forget the last plan of this thread"
+    _last.plan = _last.maps = None
 
 def plan_of(
     maps, # an object with `segmap`, `edges` and `n_classes`, such as a `LabelMaps`
@@ -190,6 +194,7 @@ def plan_of(
     if getattr(maps, '_plan', None) is None: maps._plan = recent_plan(maps.segmap, maps.edges, maps.n_classes)
     return maps._plan
 
+# %% ../nbs/01b_modulation.ipynb #a1f0c2d5
 def spade_exact(
     layer, # a SPADE layer: `param_free_norm`, `mlp_shared`, `mlp_gamma`, `mlp_beta`
     x, # activations `[B,C,h,w]`

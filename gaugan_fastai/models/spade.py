@@ -198,9 +198,9 @@ def _choice(known, name, what):
 # %% ../../nbs/11_models.spade.ipynb #01ff7fdb
 def _encoder_size(size): return min(256, 2**int(math.log2(max(16, *size))))
 
-def _styled(dls, ngf, z_dim, term, warmup, **kwargs):
-    "What a learner with styles has besides: an encoder, who moves when, the KL term and its warm-up"
-    encoder = StyleEncoder(ngf, z_dim, _encoder_size(dls.size))
+def _styled(dls, gen, term, warmup, **kwargs):
+    "What a learner with styles has besides: an encoder (the generator's, or a fresh one), who moves when, the KL's warm-up"
+    encoder = gen.__dict__.pop('encoder', None) or StyleEncoder(gen.ngf, gen.z_dim, _encoder_size(dls.size))
     cbs = [KLWarmup(term, warmup)] if warmup else []
     return dict(gan_func=partial(EncodedGAN, encoder=encoder), splitter=encoded_groups, **kwargs), cbs
 
@@ -235,7 +235,7 @@ def spade_learner(
     """Make a SPADE generator, a multi-scale critic and the learner that trains them (arXiv 1903.07291, section 3, appendix A).
 
     Raises `InputError` for unknown presets and where the perceptual network's weights cannot be had, before any training."""
-    given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers)
+    given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers, z_dim=z_dim)
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
@@ -250,10 +250,10 @@ def spade_learner(
     if feat: losses['feat'] = feature_matching_term(feat)
     if l1: losses['l1'] = l1_term(l1)
     if perceptual: losses['perceptual'] = perceptual_term(perceptual_weight, perceptual)
-    if z_dim:
+    if gen.z_dim:
         losses['kl'] = KLTerm(kl, kl_mean)
-        kwargs,more = _styled(dls, w.ngf, z_dim, losses['kl'], kl_warmup, **kwargs)
+        kwargs,more = _styled(dls, gen, losses['kl'], kl_warmup, **kwargs)
         cbs = L(more) + L(cbs)
     if average: cbs = L(ModelAverage(average)) + L(cbs)
-    cls = StyleLearner if z_dim else SynthesisLearner
+    cls = StyleLearner if gen.z_dim else SynthesisLearner
     return cls(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
