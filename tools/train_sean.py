@@ -91,7 +91,7 @@ def save(learn, folder, spent):
     "Write averaged weights as half precision, the library of styles beside them, and the card"
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
-    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
+    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own (during the first 10 minutes: of one of two days); '
         f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1 and a perceptual loss (tools/train_sean.py)')
     with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
         valid=dict(pictures=len(maps), l1=round(l1, 4)))
