@@ -9,6 +9,7 @@ from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import resize_nearest
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.models.sean import SEANGenerator
+from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.sean import region_means
 
 def style_map_loop(layer, ids, codes):
@@ -68,7 +69,7 @@ def sean(a, say, race, summary):
     fast, codes = gen.for_inference(), torch.rand(a.batch, 19, 512)*2 - 1
     ratios, noise = [], noise_of(gen, a.batch, a.size)
     def ours(seg, new_map=True, new_codes=True):
-        if new_map: fast.last_maps = None
+        if new_map: fast.last_maps, _ = None, forget_plan()
         if new_codes: fast.last_codes = None
         return fast(seg, codes, noise)
     for name, ids in list(maps(a.size))[::a.every]:

@@ -9,14 +9,16 @@ __all__ = ['Regions', 'Joint', 'region_styles', 'style_table', 'sean_rows', 'sea
 import torch
 from torch import nn
 from torch.nn import functional as F
+from types import SimpleNamespace
 from fastcore.all import *
 
 from .convs import PatchConv2d
-from .layers import leaky, spectral
-from .modulation import Remember, can_be_exact, hooked, modulate, modulation, norm_stats, plan_of
+from .layers import leaky, spectral, upsample2
+from .modulation import Remember, can_be_exact, hooked, modulation, plan_of
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples
+from .pixels import Scratch, modulate, modulated, norm_stats
 from .sean import StyleCodes
-from .spade import SPADE, label_maps
+from .spade import SPADE, SPADEResBlk, label_maps
 
 # %% ../nbs/12a_ace.ipynb #086e734d
 class Regions:
@@ -74,12 +76,16 @@ class Joint:
         if self.labels is not None: label_rows = self.labels(label_rows)
         return torch.lerp(label_rows, self.styles(style_rows), mix)
 
+    def total(self, label_rows, style_rows, scratch):
+        "label rows + style rows for each pair, `[n,2C]`; without a gradient, in the memory of `scratch`"
+        room = scratch(len(self)*style_rows.shape[1], style_rows).view(len(self), -1)
+        res = torch.index_select(style_rows, 0, self.styles.indices, out=room)
+        return res.add_(label_rows if self.labels is None else label_rows.index_select(0, self.labels.indices))
+
 # %% ../nbs/12a_ace.ipynb #f644fe29
 def _tap_major(gamma, beta):
     "Both kernels `[C,S,3,3]` as one matrix `[S,9*2C]`"
     return torch.cat([gamma, beta]).permute(1, 2, 3, 0).reshape(gamma.shape[1], -1)
-
-def _anew(f, *tensors): return f(*tensors)
 
 # %% ../nbs/12a_ace.ipynb #54d8b68e
 def region_styles(
@@ -92,22 +98,15 @@ def region_styles(
     rows = torch.stack([F.linear(codes[:, i], fc.weight, fc.bias) for i, fc in zip(regions.present, fcs)])
     return rows.relu()[regions.place, regions.images]
 
-def style_table(layer, codes, regions):
-    "What each region adds at each tap: `[len(regions)*9,2C]`"
-    weight = getattr(layer.conv_gamma, 'kept', _anew)(_tap_major, layer.conv_gamma.weight, layer.conv_beta.weight)
+def style_table(layer, codes, regions, weight=None):
+    "What each region adds at each tap: `[len(regions)*9,2C]`; `weight`: other kernels than the layer's, from `_tap_major`"
+    if weight is None: weight = _tap_major(layer.conv_gamma.weight, layer.conv_beta.weight)
     return (region_styles(layer, codes, regions) @ weight).view(len(regions)*9, -1)
 
 # %% ../nbs/12a_ace.ipynb #34dc305f
-def _kept_table(layer, styles, regions):
-    "The table of a layer that keeps it while codes and regions stay"
-    same = lambda o: o is not None and torch.equal(o[0], regions.images) and torch.equal(o[1], regions.classes)
-    kept = styles.tables.get(layer)
-    if not same(kept): kept = styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions)
-    return kept[2]
-
-def _keeps(layer):
-    if not getattr(layer, 'keeps', False): return False
-    return not (torch.is_grad_enabled() and any(o.requires_grad for o in layer.parameters()))
+def _regions(plan):
+    if 'regions' not in plan._made: plan._made['regions'] = Regions(plan)
+    return plan._made['regions']
 
 def sean_rows(
     layer, # A `SEAN` layer
@@ -115,26 +114,75 @@ def sean_rows(
     styles:StyleCodes, # The codes; None for a layer without styles
 ) -> tuple: # Rows `[n,2C]` and the patterns they belong to
     "Compute gamma and beta of every pattern, labels and styles blended"
-    spade, keeps = layer.Spade, _keeps(layer)
-    make = lambda *_: modulation(plan, spade.mlp_shared[0], spade.mlp_gamma, spade.mlp_beta)
-    if keeps: rows, second = plan._made.setdefault(layer, Remember())(make, *spade.parameters())
-    else: rows, second = make()
+    rows, second = modulation(plan, layer.Spade.mlp_shared[0], layer.Spade.mlp_gamma, layer.Spade.mlp_beta)
     if not layer.styled: return rows, second
-    if 'regions' not in plan._made: plan._made['regions'] = Regions(plan)
-    regions = plan._made['regions']
-    table = _kept_table(layer, styles, regions) if keeps else style_table(layer, styles.codes, regions)
-    style_rows = regions.patterns.sums(table) + torch.cat([layer.conv_gamma.bias, layer.conv_beta.bias])
+    regions = _regions(plan)
+    table = style_table(layer, styles.codes, regions)
     joint = regions.joint(second)
+    style_rows = regions.patterns.sums(table) + torch.cat([layer.conv_gamma.bias, layer.conv_beta.bias])
     return joint(rows, style_rows, layer.mix()), None if joint.pixels is None else joint
 
 # %% ../nbs/12a_ace.ipynb #f525ef20
-def sean_exact(layer, x, maps, styles):
+def _of_branch(gamma, beta, share, one, mean, invstd):
+    "Kernels and biases of a branch that give its part of scale and shift: `one` is 1 for the branch that brings the 1 of 1 + gamma"
+    a, b = share.chunk(2)
+    wide = lambda o: o.view(-1, 1, 1, 1)
+    weight, bias = gamma.weight*wide(a*invstd), (gamma.bias*a + one)*invstd
+    scale = SimpleNamespace(weight=weight, bias=bias, kept=Remember())
+    return scale, SimpleNamespace(weight=beta.weight*wide(b) - wide(mean)*weight, bias=beta.bias*b - mean*bias)
+
+def _for_painting(layer):
+    "Label branch and style branch of a layer with norm and mixing in their kernels"
+    norm, share = layer.param_free_norm, layer.mix() if layer.styled else layer.noise_var.new_zeros(2*len(layer.noise_var))
+    stats = norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
+    labels = _of_branch(layer.Spade.mlp_gamma, layer.Spade.mlp_beta, 1 - share, 1, *stats)
+    if not layer.styled: return labels, None, None
+    gamma, beta = _of_branch(layer.conv_gamma, layer.conv_beta, share, 0, *stats)
+    return labels, _tap_major(gamma.weight, beta.weight), torch.cat([gamma.bias, beta.bias])
+
+# %% ../nbs/12a_ace.ipynb #d216b6aa
+def _kept_table(layer, styles, regions, weight):
+    "The table of a layer that keeps it while codes and regions stay"
+    same = lambda o: o is not None and torch.equal(o[0], regions.images) and torch.equal(o[1], regions.classes)
+    kept = styles.tables.get(layer)
+    if not same(kept):
+        kept = styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions, weight)
+    return kept[2]
+
+def _keeps(layer, x, styles):
+    "Are scale and shift constants that may be kept? In eval mode, with `layer.keeps`, where no gradient is asked for"
+    norm = layer.param_free_norm
+    if not getattr(layer, 'keeps', False) or norm.training or x.dtype != layer.noise_var.dtype: return False
+    tensors = x, *layer.parameters(), *([] if styles is None else [styles.codes])
+    return not (torch.is_grad_enabled() and any(o.requires_grad for o in tensors))
+
+_totals = Scratch()
+
+def _paint(layer, x, plan, styles, noise, **how):
+    norm, tensors = layer.param_free_norm, [p for k, p in layer.named_parameters() if not k.startswith('fc_mu')]
+    tensors += norm.running_mean, norm.running_var
+    labels, weight, bias = layer.kept(lambda *_: _for_painting(layer), *tensors)
+    make = lambda *_: modulation(plan, layer.Spade.mlp_shared[0], *labels)
+    rows, patterns = plan._made.setdefault(layer, Remember())(make, *tensors)
+    if layer.styled:
+        regions = _regions(plan)
+        style_rows = regions.patterns.sums.add_up(_kept_table(layer, styles, regions, weight)) + bias
+        patterns = regions.joint(patterns)
+        rows = patterns.total(rows, style_rows, _totals)
+    index = None if patterns is None or patterns.pixels is None else patterns.pixels.indices
+    if noise is not None: noise = noise.to(x)[..., 0].transpose(1, 2), layer.noise_var
+    return modulated(x, rows, index, noise=noise, **how)
+
+# %% ../nbs/12a_ace.ipynb #c0e305b6
+def sean_exact(layer, x, maps, styles, noise=None, double=False, slope=None, out=None):
     "Do what the layer does with convolutions of maps, by patterns: `[B,C,H,W]`, channels-last"
-    plan = plan_of(maps).at(x.shape[-2:])
+    plan = plan_of(maps).at([o << double for o in x.shape[-2:]])
     with torch.autocast(x.device.type, enabled=False):
+        if _keeps(layer, x, styles): return _paint(layer, x, plan, styles, noise, double=double, slope=slope, out=out)
+        if noise is not None: x, double = layer.add_noise(upsample2(x) if double else x, noise), False
         rows, patterns = sean_rows(layer, plan, styles)
         x = x.contiguous(memory_format=torch.channels_last)
-        return modulate(x, rows, patterns, *norm_stats(layer.param_free_norm, x))
+        return modulate(x, rows, patterns, *norm_stats(layer.param_free_norm, x, 4 if double else 1), double, slope)
 
 # %% ../nbs/12a_ace.ipynb #fb4d361d
 def _occurring(ids, n):
@@ -198,16 +246,22 @@ class SEAN(nn.Module):
         if not self.exact or hooked(self.param_free_norm) or not can_be_exact(self.Spade): return False
         return not (self.styled and (hooked(self.conv_gamma) or hooked(self.conv_beta)))
 
-    def forward(self, x, segmap, codes=None, noise=None):
+    def forward(self, x, segmap, codes=None, noise=None, before=noop, after=noop, out=None):
         maps = label_maps(segmap, None, self.n_classes, False)
-        x = self.add_noise(x, noise)
         styles = codes if isinstance(codes, StyleCodes) or codes is None else StyleCodes(codes)
-        if self._can_be_exact(): return sean_exact(self, x, maps, styles)
+        if self._can_be_exact(): return self._by_patterns(x, maps, styles, noise, before, after, out)
+        x = self.add_noise(before(x), noise)
         gamma, beta = self.modulation(maps, x.shape[-2:], None if styles is None else styles.codes)
-        return self.param_free_norm(x)*(1 + gamma) + beta
+        return after(self.param_free_norm(x)*(1 + gamma) + beta)
+
+    def _by_patterns(self, x, maps, styles, noise, before, after, out):
+        "Doubling and leaky ReLU take part in the pass over the pixels, as in `SPADE`"
+        double, bend = before is upsample2, after is leaky
+        x = sean_exact(self, x if double else before(x), maps, styles, noise, double, .2 if bend else None, out)
+        return x if bend else after(x)
 
 # %% ../nbs/12a_ace.ipynb #44f92212
-class SEANResBlk(nn.Module):
+class SEANResBlk(SPADEResBlk):
     """Add to x what two rounds of SEAN, leaky ReLU and 3x3 convolution make of it.
 
     `blk(x, segmap, codes, noise=None)` takes `[B,ni,H,W]` and gives `[B,nf,H,W]`; `noise` is a list of `len(blk)` maps, that of
@@ -219,7 +273,7 @@ class SEANResBlk(nn.Module):
         spectral_norm:bool=True, # Spectral norm on the three convolutions?
         **kwargs, # Passed to `SEAN`: style_dim, nhidden, styled
     ):
-        super().__init__()
+        nn.Module.__init__(self)
         nm, wrap, self.learned = min(ni, nf), spectral if spectral_norm else noop, ni != nf
         self.conv_0, self.conv_1 = wrap(PatchConv2d(ni, nm, 3, padding=1)), wrap(PatchConv2d(nm, nf, 3, padding=1))
         if self.learned: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
@@ -229,9 +283,12 @@ class SEANResBlk(nn.Module):
 
     def __len__(self): return 2 + self.learned
 
-    def forward(self, x, segmap, codes=None, noise=None):
+    def forward(self, x, segmap, codes=None, noise=None, before=noop):
+        "`before`: applied to x first, such as `upsample2`"
         maps = label_maps(segmap, None, self.ace_0.n_classes, False)
+        if not self._forgets(): x, before = before(x), noop   # three branches read it, and noise would double it in each
         *noise_s, noise_0, noise_1 = noise or [None]*len(self)
-        short = self.conv_s(self.ace_s(x, maps, codes, *noise_s)) if self.learned else x
-        y = self.conv_0(leaky(self.ace_0(x, maps, codes, noise_0)))
-        return short + self.conv_1(leaky(self.ace_1(y, maps, codes, noise_1)))
+        y = self.conv_0(self.ace_0(x, maps, codes, noise_0, before, leaky, self._room(x, before)))
+        y = self.conv_1(self.ace_1(y, maps, codes, noise_1, after=leaky, out=self._over(y)))
+        if not self.learned: return before(x) + y
+        return self._add_shortcut(self.ace_s(x, maps, codes, *noise_s, before=before, out=self._room(x, before)), y)

@@ -4,7 +4,7 @@
     GAUGAN_SHARED=../shared python tools/fixtures.py                          prints it
     GAUGAN_SHARED=../shared python tools/fixtures.py --write docs/fixtures.md writes it
 
-The cases are those of the tests (tests/reference_cases.py). Exits with 1 if one of them is beyond its limit.
+The cases are those of the tests (tests/reference_cases.py, tests/sean_cases.py). Exits with 1 if one of them is beyond its limit.
 """
 import argparse, sys
 from pathlib import Path
@@ -12,14 +12,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent/'tests'))
 
 HEAD = """# Against the originals' numbers
 
-Beside the project lie numbers that the public code of SPADE's authors computed with random weights: pictures, features, buffers, losses,
+Beside the project lie numbers that the public code of SPADE's and SEAN's authors computed with random weights: pictures, features, buffers, losses,
 gradients. Here is the largest absolute difference of our networks from them, over everything that a case holds. Losses reach from 0.1 to 100,
 pictures from -1 to 1; the originals' own float32 and float64 answers differ by 1e-6 to 1e-5. Made by `python tools/fixtures.py --write docs/fixtures.md`.
 """
 
 def rows():
     "Yield (case, what is compared, largest difference, limit)"
-    import reference_cases as r
+    import reference_cases as r, sean_cases as s
     for case in r.GENERATORS:
         diffs = r.generator_gaps(case)
         yield f'generator {case}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
@@ -35,6 +35,14 @@ def rows():
     for size in r.ENCODER_SIZES:
         diffs = r.encoder_gaps(size)
         yield f'encoder {size}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
+    yield from sean_rows(s)
+
+def sean_rows(s):
+    "The same for SEAN"
+    for case in s.CASES:
+        diffs = s.generator_gaps(case)
+        yield f'SEAN {case}', ', '.join(diffs), max(diffs.values()), s.TOL
+    yield 'SEAN critic, every layer', 'features and predictions of fake and real', max(s.critic_gaps().values()), s.TOL
 
 def words(diffs):
     "Names of what was compared; the many activations are counted"

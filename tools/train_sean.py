@@ -5,8 +5,7 @@
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10 --resume       after it was stopped
     python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights, in half precision
 
-In most of the training photos every region is taken from one of two renderings of the same map, so that a region's style says nothing of
-the others'. Checkpoints, history and sample pictures go into the first folder. The data are drawn by our own code.
+In most of the training photos every class is painted in the style of a day of its own, so that a region's style says nothing of the others'. Checkpoints, history and sample pictures go into the first folder. The data are drawn by our own code.
 """
 import argparse, json, sys, time
 from pathlib import Path
@@ -25,13 +24,12 @@ from gaugan_fastai.styles import StyleLibrary, encode_all
 WIDTHS = dict(ngf=10, style_dim=16, nhidden=16, width=8, ndf=24)
 LOSSES = dict(l1=10., perceptual_weight=10., reuse_fake=True, average=.995)
 
-def mixed_scene(seed, size, share=.7):
-    "(segmap, photo) of a drawn scene; with probability `share` some classes are painted in the style of another day"
+def mixed_scene(seed, size, share=.9):
+    "(segmap, photo) of a drawn scene; with probability `share` each class is painted in the style of a day of its own"
     segmap, photo, _ = draw_landscape(seed, size)
-    rng = np.random.default_rng(seed)
-    if rng.random() > share: return segmap, photo
-    other = render(segmap, draw_style(10**6 + seed), seed)
-    return segmap, np.where((rng.random(19) < .5)[segmap][..., None], other, photo)
+    if np.random.default_rng(seed).random() > share: return segmap, photo
+    for k in np.unique(segmap): photo = np.where((segmap == k)[..., None], render(segmap, draw_style(10**6 + 19*seed + int(k)), seed), photo)
+    return segmap, photo
 
 def mixed_scenes(n, size, file):
     "Mixed scenes from seed 1000 on; drawn once and kept in `file`"
@@ -93,7 +91,7 @@ def save(learn, folder, spent):
     "Write averaged weights as half precision, the library of styles beside them, and the card"
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
-    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each region in one of two styles; '
+    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own (during the first 10 minutes: of one of two days); '
         f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1 and a perceptual loss (tools/train_sean.py)')
     with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
         valid=dict(pictures=len(maps), l1=round(l1, 4)))

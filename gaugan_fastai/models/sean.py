@@ -72,10 +72,10 @@ class SEANGenerator(SPADEGenerator):
         styles, draws = self._styles(codes, maps), self._draws(noise, maps)
         x = self.first(maps)
         for (block, double), style in zip(self.stages(), styles):
-            x = upsample2(x) if double else x
-            x = block(x, maps, style, [draws(x.shape) for _ in range(len(block))])
+            size = [o << double for o in x.shape[-2:]]
+            x = block(x, maps, style, [draws((len(x), 0, *size)) for _ in range(len(block))], upsample2 if double else noop)
         draws.done()
-        return self.conv_img(leaky(x)).tanh()
+        return self._picture(x, block)
 
 # %% ../../nbs/13_models.sean.ipynb #f316cb96
 @patch
@@ -130,9 +130,7 @@ def for_inference(self:SEANGenerator):
     "Make a copy for painting, see `SPADEGenerator`; what maps and codes decide is kept while they stay"
     new = SPADEGenerator.for_inference(self)
     for m in new.modules():
-        if isinstance(m, SEAN):
-            m.keeps, m.Spade.keeps = True, False
-            if m.styled: m.conv_gamma.kept = Remember()
+        if isinstance(m, SEAN): m.keeps, m.Spade.keeps, m.kept = True, False, Remember()
     return new
 
 # %% ../../nbs/13_models.sean.ipynb #9453805b

@@ -107,6 +107,10 @@ class SPADEGenerator(nn.Module):
         self._check_size(maps)
         x = self.first(maps, z)
         for block, double in self.stages(): x = block(x, maps, before=upsample2 if double else noop)
+        return self._picture(x, block)
+
+    def _picture(self, x, block):
+        "The last convolution; x comes from `block`"
         mine = self.keeps and not x.requires_grad and not hooked(block)   # nobody else holds x: bend it where it is
         return self.conv_img(F.leaky_relu_(x, 0.2) if mine else leaky(x)).tanh()
 

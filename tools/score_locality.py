@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""How local are edits of a SEAN's styles? The table of lesson 13a, for any weights.
+
+    python tools/score_locality.py data/weights/landscapes_sean
+
+On each of 24 drawn maps every class that covers 5 % of the picture takes the style of the same map on another day. Printed for each class: the share of all
+change that falls inside its region, and how far its mean colour is from that of the other day, before and after.
+"""
+import argparse, sys
+import numpy as np, torch
+from gaugan_fastai.core import InputError
+from gaugan_fastai.data.daylight import draw_style
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, render
+from gaugan_fastai.pretrained import from_pretrained
+from gaugan_fastai.styles import change_inside, crossover, region_colour, swap
+
+def pair(i):
+    "Map of a scene, its photo, and the photo of another day"
+    scene = draw_landscape(i, 64)
+    other = render(scene.segmap, draw_style(500 + i), i)
+    return torch.as_tensor(scene.segmap).long(), *(torch.as_tensor(o).permute(2, 0, 1)/127.5 - 1 for o in (scene.photo, other))
+
+def measure(gen, i, at):
+    "(class, share inside, distance to the donor before and after) of each large region where blocks from `at` on read the new code"
+    ids, a, b = pair(i)
+    own, donor = gen.encode(a[None], ids[None]), gen.encode(b[None], ids[None])
+    before = gen(ids[None], own)[0]
+    for k in ids.unique().tolist():
+        region = ids == k
+        if region.float().mean() < .05: continue
+        after, goal = gen(ids[None], crossover(own, swap(own, donor, k), at))[0], region_colour(b, region)
+        yield k, change_inside(before, after, region), *((region_colour(o, region) - goal).norm().item() for o in (before, after))
+
+@torch.no_grad()
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('folder', help='weights with their card, as save_pretrained writes them')
+    a = p.parse_args(argv)
+    gen, names = from_pretrained(a.folder), landscape_labels().codes
+    print('| region | blocks from | cases | inside | colour before | after |', '|---|---|---|---|---|---|', sep='\n')
+    for at in (0, 2, 4, 5):
+        found = np.array([o for i in range(24) for o in measure(gen, i, at)])
+        groups = [('all', found)] + [(names[k], found[found[:, 0] == k]) for k in range(len(names)) if at == 0]
+        for name, o in groups:
+            if len(o) >= 3: print(f'| {name} | {at} | {len(o)} | {o[:, 1].mean():.0%} | {o[:, 2].mean():.2f} | {o[:, 3].mean():.2f} |')
+    return 0
+
+if __name__ == '__main__':
+    try: sys.exit(main())
+    except InputError as e: sys.exit(print(e, file=sys.stderr) or 1)
