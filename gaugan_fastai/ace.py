@@ -144,10 +144,9 @@ def _for_painting(layer):
 def _kept_table(layer, styles, regions, weight):
     "The table of a layer that keeps it while codes and regions stay"
     same = lambda o: o is not None and torch.equal(o[0], regions.images) and torch.equal(o[1], regions.classes)
-    kept = styles.tables.get(layer)
-    if not same(kept):
-        kept = styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions, weight)
-    return kept[2]
+    if same(kept := styles.tables.get(layer)): return kept[2]
+    styles.tables[layer] = regions.images, regions.classes, style_table(layer, styles.codes, regions, weight)
+    return styles.tables[layer][2]
 
 def _keeps(layer, x, styles):
     "Are scale and shift constants that may be kept? In eval mode, with `layer.keeps`, where no gradient is asked for"

@@ -18,7 +18,7 @@ from ..ace import SEAN, SEANResBlk
 from ..callbacks import ModelAverage, SampleGrid
 from ..core import InputError, colorize, resize_nearest
 from ..critics import MultiScaleCritic
-from ..layers import leaky, upsample2
+from ..layers import upsample2
 from ..data.layouts import open_photo
 from ..data.transforms import SignedPhoto
 from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
