@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, onehot
-from .modulation import hooked,recent_plan
-from .reads import label_part, reads_enough
+from .modulation import hooked, recent_plan
+from .patterns import label_conv
+from .reads import pooled_label_conv, pooled_planes, sums_pay
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/05_critics.ipynb #c4e6f8a2
@@ -42,7 +43,7 @@ class PatchCritic(nn.Module):
         self.add_module(f'model{n_layers}', nn.Sequential(nn.Conv2d(nfs[-1], 1, 4, 1, 2)))
 
     def forward(self, x, labels=None):
-        "`labels`: what the first convolution makes of further channels, those before x's (`label_part`), for all of x or for each half"
+        "`labels`: what the first convolution makes of further channels, those before x's, for all of x or for each half"
         first,*layers = self.children()
         feats = [first(x) if labels is None else first[1]((self._rest(first[0], x).unflatten(0, (-1, len(labels)))+labels).flatten(0, 1))]
         for layer in layers: feats.append(layer(feats[-1]))
@@ -103,7 +104,8 @@ class MultiScaleCritic(nn.Module):
         x,res = _plain(image) if plan else critic_input(segmap, image, self.n_classes, edges),[]
         for i,critic in enumerate(self.children()):
             if i: x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            res.append(critic(x, self._labels(critic, plan, i)))
+            x,labels = self._labels(critic, plan, x, i) if plan else (x, None)
+            res.append(critic(x, labels))
         return res
 
 # %% ../nbs/05_critics.ipynb #20b5b03b
@@ -118,14 +120,17 @@ def _plan(self:MultiScaleCritic, segmap, image, edges):
     "The plan of the maps if they are to be read by patterns, else None"
     _check_shapes(segmap, image, edges)
     critics,recorded = list(self.children()),torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not self.exact or recorded or self.n_classes<32 or len(critics)>2: return None
-    if segmap.is_meta or any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
-    conv,plan = critics[0].model0[0],recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
-    return plan if reads_enough(plan, conv.kernel_size[0], conv.stride[0], conv.padding[0]) else None
+    if not self.exact or recorded or segmap.is_meta: return None
+    if any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
+    return recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
+
+def _beside(planes, x): return torch.cat([planes.to(x.dtype).repeat(len(x)//len(planes), 1, 1, 1), x], 1)
 
 @patch
-def _labels(self:MultiScaleCritic, critic, plan, i):
-    "What the first layer of scale i makes of the labels, `[B,ndf,h,w]`, or None"
-    if plan is None: return None
+def _labels(self:MultiScaleCritic, critic, plan, x, i):
+    "What scale i gets: x with planes of averages beside it or alone, and what its first layer makes of the labels or None"
     conv = critic.model0[0]
-    return label_part(plan, conv.weight[:,:plan.n_in], conv.stride[0], conv.padding[0], half=i>0)
+    how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
+    if i==0: return x, label_conv(plan, **how)
+    if i==1 and len(list(self.children()))==2 and sums_pay(plan): return x, pooled_label_conv(plan, **how)
+    return _beside(pooled_planes(plan), x) if i==1 else x, None
