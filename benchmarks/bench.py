@@ -14,7 +14,7 @@
 
 Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
 line says on what machine and with which versions. "dense" is the same network with plain parts (`exact = False`): convolutions of the one-hot, as the paper writes them, PyTorch's convolutions, its
-spectral norm, and in a step its Adam as it comes (not fused).
+spectral norm, and in a step its Adam as it comes (not fused). Steps of ours are taken inside `kept_memory()`, as the learner takes them (see --keep).
 Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
 where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
 """
@@ -76,12 +76,14 @@ def path(name):
     finally:
         for o in switches: o.exact = True
 
-def race(n, **fs):
-    "Median seconds of each function, taken in alternation after one run of each"
+def race(n, around={}, **fs):
+    """Median seconds of each function, taken in alternation after one run of each. `around`: name -> context that its turn is taken
+    in; each turn then begins with three runs that do not count (memory settles), and there is none before all"""
     times = {k: [] for k in fs}
-    for i in range(n + 1):
+    for i in range(0 if not around else 1, n + 1):
         for name, f in fs.items():
-            with path(name):
+            with path(name), around.get(name, nullcontext)():
+                for _ in range(3*bool(around)): f()
                 t = time.perf_counter()
                 f()
                 if i: times[name].append(time.perf_counter() - t)
@@ -139,11 +141,12 @@ def trainer(a, n_classes=183):
     gan = SynthesisGAN(SPADEGenerator(n_classes, a.ngf, edges=True), MultiScaleCritic(n_classes, a.ngf, edges=True), hinge,
         dict(feat=lambda t: 10*feature_matching(t.fake_feats, t.real_feats)))
     opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
+    fresh = torch.no_grad()(gan.generator)   # the critic judges a picture by the generator that has just moved
     def step(*xb, photo):
         forget_plan()   # every step has maps of its own
         for turn in ('generator', 'critic'):
-            if turn == 'generator': fake, losses = gan(*xb, photo=photo, turn=generator_turn)
-            else: losses = gan(*xb, photo=photo, fake=fake, turn=critic_turn)
+            if turn == 'generator': _, losses = gan(*xb, photo=photo, turn=generator_turn)
+            else: losses = gan(*xb, photo=photo, fake=fresh(*xb), turn=critic_turn)
             opt.turn = turn
             for g in opt.inner[turn].param_groups: g['fused'] = SPADE.exact   # dense: PyTorch's Adam as it comes
             sum(losses.values()).backward(inputs=list(getattr(gan, turn).parameters()))
@@ -155,10 +158,10 @@ def photo_for(seg): return torch.rand(len(seg), 3, *seg.shape[-2:], generator=to
 
 def train_step(a):
     _, step = trainer(a)
-    ratios = []
+    ratios, around = [], {k: pixels.kept_memory if a.keep in (k, 'both') else nullcontext for k in ('dense', 'ours')}
     for name, seg, edges in list(batches(all_maps((a.size,)*2), a.batch))[::a.every]:
         f = lambda: step(seg, edges, photo=photo_for(seg))
-        ratios.append(report('step', name, race(a.repeat, dense=f, ours=f)))
+        ratios.append(report('step', name, race(a.repeat, around, dense=f, ours=f)))
     summary('step', ratios, batch=a.batch)
 
 def growth(a):
@@ -305,6 +308,7 @@ def main():
     p.add_argument('--ngf', type=int, default=64)
     p.add_argument('--repeat', type=int, default=3, help='timings of each, after one that does not count')
     p.add_argument('--every', type=int, default=1, help='take every n-th map only')
+    p.add_argument('--keep', choices=('ours', 'both', 'neither'), default='ours', help='whose steps have kept memory')
     p.add_argument('--sizes', type=int, nargs='+', default=[64, 128, 256, 512, 1024], help='resolutions of --what growth')
     p.add_argument('--limit', type=int, default=240, help='seconds that --what options gives each of its cases')
     p.add_argument('--child', choices=('dense', 'ours'), help=argparse.SUPPRESS)

@@ -90,6 +90,6 @@ def pack_convs(
 )->nn.Module: # The same network, with the same weights and keys
     "Let convolutions keep their weights in the order in which oneDNN reads them; it takes effect on CPUs, in float32."
     for m in model.modules():
-        if type(m) in (nn.Conv2d, PatchConv2d) and hasattr(torch.ops.mkldnn, '_convolution_pointwise'):
+        if (type(m) is nn.Conv2d or isinstance(m, PatchConv2d)) and hasattr(torch.ops.mkldnn, '_convolution_pointwise'):
             m.__class__,m.shape,m.kept = PackedConv2d,None,Remember()
     return model

@@ -16,6 +16,7 @@ from fastai.vision.gan import GANLearner
 from .core import InputError, PILInstances, colorize, instance_edges, resize_nearest
 from .data.transforms import as_size
 from .losses import GANObjective, hinge
+from .pixels import kept_memory
 from .turns import GANAdam, SynthesisGAN, critic_turn, generator_turn, network_groups
 
 # %% ../nbs/07_learner.ipynb #72e35cd6
@@ -169,6 +170,11 @@ def _do_one_batch(self:SynthesisLearner):
         self.loss = self.pred.new_zeros(())
         self('after_pred')
         self('after_loss')
+
+# %% ../nbs/07_learner.ipynb #8df7386a
+@patch
+def _do_fit(self:SynthesisLearner):
+    with nullcontext() if one_param(self.model).is_cuda else kept_memory(): GANLearner._do_fit(self)
 
 # %% ../nbs/07_learner.ipynb #ed783208
 def to_u8(image):

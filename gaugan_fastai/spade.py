@@ -12,7 +12,7 @@ from fastcore.all import *
 
 from .core import InputError, onehot, resize_nearest
 from .modulation import can_be_exact, hooked, spade_exact
-from .convs import PatchConv2d
+from .winograd import QuickConv2d
 from .layers import leaky, spectral, upsample2
 from .pixels import flat
 
@@ -179,7 +179,7 @@ class SPADEResBlk(nn.Module):
         super().__init__()
         nm, wrap = min(ni, nf), spectral if spectral_norm else noop
         spade = partial(SPADE, n_classes=n_classes, **kwargs)
-        self.conv_0, self.conv_1 = wrap(PatchConv2d(ni, nm, 3, padding=1)), wrap(PatchConv2d(nm, nf, 3, padding=1))
+        self.conv_0, self.conv_1 = wrap(QuickConv2d(ni, nm, 3, padding=1)), wrap(QuickConv2d(nm, nf, 3, padding=1))
         if ni != nf: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
         self.norm_0, self.norm_1 = spade(ni), spade(nm)
         if ni != nf: self.norm_s = spade(ni)

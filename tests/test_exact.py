@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 
 import pytest
 import torch, torch.nn.functional as F
-from fastai.vision.all import Path
+from fastai.vision.all import Callback, Path
 from fastcore.all import noop
 from hypothesis import given, settings, strategies as st
 from torch import nn
@@ -15,6 +15,7 @@ from torch.nn.utils import spectral_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from test_patterns import coco_map, hashed_noise, lively, make, maps_of, rel, voronoi
+from gaugan_fastai import pixels
 from gaugan_fastai.convs import PatchConv2d
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.layers import leaky, spectral, upsample2
@@ -22,7 +23,7 @@ from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.spade import SPADE, SPADEResBlk
 from gaugan_fastai.turns import SynthesisGAN, critic_turn, generator_turn
-from gaugan_fastai.winograd import WinogradConv2d, quick_convs
+from gaugan_fastai.winograd import QuickConv2d, WinogradConv2d, quick_convs
 
 quick = partial(settings, deadline=None, derandomize=True)
 befores, afters = dict(none=noop, double=upsample2, relu=F.relu), dict(none=noop, leaky=leaky, tanh=torch.tanh)
@@ -96,6 +97,23 @@ def test_winograd_at_any_shape(B, C, O, H, W, bias, last):
         true = F.conv2d(x.double(), plain.weight.double(), None if not bias else plain.bias.double(), padding=1)
         assert rel(fast(x).double(), true) < 1e-5
 
+@quick(max_examples=40)
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 18), st.integers(1, 18), st.booleans(), st.booleans(), st.booleans())
+def test_winograd_in_training(B, C, O, h, w, bias, last, frozen):
+    "Result and gradients, of several pieces and of pictures that share one; also where the weights are frozen"
+    torch.manual_seed(B + C + O + h + w)
+    quick = QuickConv2d(C, O, 3, padding=1, bias=bias).requires_grad_(not frozen)
+    quick.wide = quick.tiles = 1
+    plain = nn.Conv2d(C, O, 3, padding=1, bias=bias).double().requires_grad_(not frozen)
+    plain.load_state_dict(quick.state_dict())
+    found = []
+    x = torch.randn(B, C, 4*h, 4*w).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    assert quick._pays(x)
+    for m, z in ((plain, x.double()), (quick, x.clone())):
+        y = m(z.requires_grad_())
+        found.append([y.detach(), *torch.autograd.grad((y*y.detach().cos()).sum(), [z, *(p for p in m.parameters() if p.requires_grad)])])
+    for a, b in zip(*found, strict=True): assert rel(b.double(), a) < 2e-5
+
 @pytest.mark.parametrize('ks', [1, 3])
 def test_patch_conv_with_spectral_is_pytorchs(ks, monkeypatch):
     "Output, gradients and the power iteration over several steps, with and without pictures small enough for patches"
@@ -115,6 +133,15 @@ def test_patch_conv_with_spectral_is_pytorchs(ks, monkeypatch):
         for a, b in zip(ours.result, theirs.result, strict=True): torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
     x = x[..., :4, :4]
     for a, b in zip(*(penalty(m, x) for m in (ours, theirs))): torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+def test_winograd_with_spectral_and_a_gradients_gradient(monkeypatch):
+    monkeypatch.setattr(QuickConv2d, 'wide', 1)
+    monkeypatch.setattr(QuickConv2d, 'tiles', 1)
+    torch.manual_seed(0)
+    ours, theirs = spectral(QuickConv2d(6, 8, 3, padding=1)), spectral_norm(nn.Conv2d(6, 8, 3, padding=1), eps=1e-12)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, 8, 12)
+    for a, b in zip(*(penalty(m, x) for m in (ours, theirs))): assert rel(a, b) < 1e-3
 
 def penalty(m, x):
     "Gradients of a gradient's length, as gradient penalties ask for them"
@@ -163,6 +190,20 @@ def test_painter_while_maps_batches_and_sizes_change(K, edges, shots):
         seg.fill_(0)   # the caller's map is the caller's: what the painter keeps must not follow it
     for out, true in seen: assert rel(out.double(), true) < 1e-4   # those returned first too, after all the others
     WinogradConv2d.wide, WinogradConv2d.tiles = was
+
+def test_memory_is_kept_while_somebody_holds_it(monkeypatch):
+    "Freed pieces come back at the same place, and nested holders do not end each other's; other tuning is left alone"
+    if pixels._libc() is None: pytest.skip('not glibc, or tuned by MALLOC_... or GLIBC_TUNABLES')
+    told = []
+    monkeypatch.setattr(pixels, '_give_back_from', lambda libc, *o: told.append(o))
+    usual, kept = pixels._thresholds['usual'], pixels._thresholds['kept']
+    with pixels.kept_memory():
+        with pytest.raises(ZeroDivisionError), pixels.kept_memory(): 1/0
+        assert told == [kept, kept] and len(pixels._holders) == 1
+    assert told == [kept, kept, usual] and not pixels._holders
+    monkeypatch.setenv('MALLOC_ARENA_MAX', '2')
+    assert pixels._libc() is None
+    with pixels.kept_memory(): assert len(told) == 3
 
 @pytest.mark.parametrize('i', range(21))
 def test_painter_on_coco_stuff(i, eager_winograd):
@@ -332,6 +373,15 @@ def test_critic_reads_labels_as_the_convolution_of_the_onehot_does(o, n_scales, 
         grads = torch.autograd.grad(sum(f.sin().sum() for f in feats), [x, *critic.parameters()], allow_unused=True)
         found.append([*feats, *(g for g in grads if g is not None)])
     for a, b in zip(*found, strict=True): assert (a - b).norm() <= 1e-6*max(a.norm(), 1e-3)
+
+
+def test_a_fit_keeps_memory_and_gives_it_back():
+    seen = []
+    class Look(Callback):
+        def after_batch(self): seen.append(len(pixels._holders))
+    learn = spade_learner(OneBatch(9, few_cells), ngf=4, nhidden=8, ndf=4, n_layers=3, perceptual=None, average=None, cbs=Look())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert seen == [int(pixels._libc() is not None)] and not pixels._holders
 
 
 # --- two processes
