@@ -78,12 +78,12 @@ def path(name):
 
 def race(n, around={}, **fs):
     """Median seconds of each function, taken in alternation after one run of each. `around`: name -> context that its turn is taken
-    in; each turn then begins with three runs that do not count (memory settles), and there is none before all"""
+    in; each turn then begins with runs that do not count (one, three where memory is kept and has to settle), and there is none before all"""
     times = {k: [] for k in fs}
-    for i in range(0 if not around else 1, n + 1):
+    for i in range(1 if around else 0, n + 1):
         for name, f in fs.items():
             with path(name), around.get(name, nullcontext)():
-                for _ in range(3*bool(around)): f()
+                for _ in range(0 if not around else 3 if around[name] is pixels.kept_memory else 1): f()
                 t = time.perf_counter()
                 f()
                 if i: times[name].append(time.perf_counter() - t)
@@ -262,25 +262,25 @@ def options(a):
 def resident(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
 
 def memory_child(a):
-    "One step in a fresh process: the bytes at its peak beyond what stands before it, less the gradients"
-    gan, step = trainer(a)
+    "Steps in a fresh process: the bytes at their peak beyond those before the first, less the gradients and Adam's state"
     name, seg, edges = next(batches(all_maps((a.size,)*2)[10:], a.batch))
-    with path(a.child):
-        step(seg, edges, photo=photo_for(seg))   # makes Adam's state
-        pixels._work.memory = None               # what a step works in counts, though it is kept
+    kept = pixels.kept_memory() if a.child == 'ours' and a.keep != 'neither' else nullcontext()
+    with path(a.child), kept:
+        trainer(argparse.Namespace(**{**vars(a), 'ngf': 4}))[1](seg, edges, photo=photo_for(seg))   # loads what there is to load
+        gan, step = trainer(a)
+        pixels._work.memory = None                      # what a step works in counts, though it is kept
         before = resident('VmRSS')
         Path('/proc/self/clear_refs').write_text('5')   # the peak starts anew
-        step(seg, edges, photo=photo_for(seg))
-    grads = max(sum(p.numel()*4 for p in o.parameters()) for o in (gan.generator, gan.critic))
-    print(resident('VmHWM') - before - grads)
+        for _ in range(3): step(seg, edges, photo=photo_for(seg))
+    sizes = [sum(p.numel()*4 for p in o.parameters()) for o in (gan.generator, gan.critic)]
+    print(resident('VmHWM') - before - max(sizes) - 2*sum(sizes))
 
 def memory(a):
     if not Path('/proc/self/clear_refs').exists(): raise SystemExit('bench: --what memory reads /proc, which only Linux has')
     peak = {}
     for name in ('dense', 'ours'):
-        args = [sys.executable, __file__, '--what', 'memory', '--child', name, '--batch', a.batch, '--size', a.size, '--ngf', a.ngf]
-        env = dict(os.environ, MALLOC_TRIM_THRESHOLD_='65536', MALLOC_MMAP_THRESHOLD_='65536')
-        peak[name] = int(subprocess.run([*map(str, args)], check=True, capture_output=True, text=True, env=env).stdout.split()[-1])
+        args = [sys.executable, __file__, '--what', 'memory', '--child', name, '--batch', a.batch, '--size', a.size, '--ngf', a.ngf, '--keep', a.keep]
+        peak[name] = int(subprocess.run([*map(str, args)], check=True, capture_output=True, text=True).stdout.split()[-1])
     say(what='memory', batch=a.batch, dense_mb=peak['dense']/2**20, ours_mb=peak['ours']/2**20, ratio=peak['ours']/peak['dense'])
 
 def parts(a):

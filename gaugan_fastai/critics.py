@@ -124,6 +124,7 @@ def _plan(self:MultiScaleCritic, segmap, image, edges):
     if any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
     return recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
 
+# %% ../nbs/05_critics.ipynb #b50dd4d1
 def _beside(planes, x): return torch.cat([planes.to(x.dtype).repeat(len(x)//len(planes), 1, 1, 1), x], 1)
 
 @patch

@@ -7,7 +7,7 @@ __all__ = ['pooled_label_conv', 'pooled_planes', 'sums_pay']
 
 # %% ../nbs/04b_reads.ipynb #72584280
 import torch, torch.nn.functional as F
-from .patterns import Patterns, label_conv, spread
+from .patterns import Patterns, spread
 
 # %% ../nbs/04b_reads.ipynb #39a664d1
 def pooled_label_conv(
