@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['frechet_distance', 'KIDFeatures', 'KID', 'kid', 'score_pictures', 'paint_all', 'score_learner', 'score_folder',
-           'train_segmenter', 'load_segmenter', 'save_segmenter', 'segmentation_scores', 'confusion',
-           'confusion_scores']
+           'ssim', 'reconstruction_scores', 'train_segmenter', 'load_segmenter', 'save_segmenter',
+           'segmentation_scores', 'confusion', 'confusion_scores']
 
 # %% ../nbs/08_metrics.ipynb #b422ae22
 import math, warnings
@@ -192,3 +192,33 @@ def score_folder(
     segs,reals = (torch.cat([o.as_subclass(Tensor).cpu() for o in os]) for os in zip(*batches))
     fakes = _read_pictures(folder, [Path(o.segmap).stem for o in dl.items], tuple(reals.shape[-2:]))
     return score_pictures(fakes, reals, segs, dls.labels, segmenter, **kwargs)
+
+# %% ../nbs/08_metrics.ipynb #98183d2e
+def _unit_range(fakes, photos):
+    "Both as float64 in 0..1, checked"
+    a,b = (check_pictures(o, name).as_subclass(Tensor).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
+    if a.shape==b.shape and min(a.shape[-2:])>=11: return a,b
+    raise InputError(f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}: reconstructions are compared one by one, at 11x11 pixels or more')
+
+def ssim(
+    fakes, # Pictures `[N,3,H,W]` in [-1, 1]
+    photos, # What each of them should be, the same shape
+)->Tensor: # `[N]`, 1 for equal pictures; float64
+    "Structural similarity, data range 1, in windows of 11x11 with Gaussian weights of deviation 1.5 (Wang et al. 2004, section III)"
+    a,b = _unit_range(fakes, photos)
+    w = torch.exp(-torch.arange(-5., 6, device=a.device).double()**2/(2*1.5**2))
+    w = (w/w.sum()).outer(w/w.sum())[None,None]
+    mean = lambda x: F.conv2d(x.flatten(0, 1)[:,None], w)
+    m,n,c1,c2 = mean(a),mean(b),.01**2,.03**2
+    va,vb,cov = mean(a*a)-m*m,mean(b*b)-n*n,mean(a*b)-m*n
+    value = (2*m*n+c1)*(2*cov+c2)/((m*m+n*n+c1)*(va+vb+c2))
+    return value.view(len(a), -1).mean(1)
+
+def reconstruction_scores(
+    fakes, # Pictures `[N,3,H,W]` in [-1, 1]
+    photos, # What each of them should be, the same shape
+)->dict: # ssim; psnr (dB); rmse (colours 0..1): each the mean over pictures
+    "Compare each picture with the photo it should be (SEAN, arXiv 1911.12861, table 1)"
+    a,b = _unit_range(fakes, photos)
+    rmse = ((a-b)**2).flatten(1).mean(1).sqrt()
+    return dict(ssim=ssim(fakes, photos).mean().item(), psnr=(-20*rmse.log10()).mean().item(), rmse=rmse.mean().item())

@@ -7,11 +7,11 @@ from conftest import ROOT
 from gaugan_fastai import callbacks, cli, core, critics, encoder, layers, learner, losses, runs, spade, turns
 from gaugan_fastai.data import paired
 from gaugan_fastai.data.transforms import SignedPhoto
-from gaugan_fastai.models import pix2pix, spade as models_spade
+from gaugan_fastai.models import pix2pix, sean as models_sean, spade as models_spade
 from fastai.vision.all import TensorImage
 
 PAGE = ROOT/'docs/hyperparameters.md'
-modules = (models_spade, spade, critics, losses, learner, callbacks, turns, layers, paired, core, runs, encoder, pix2pix, cli)
+modules = (models_spade, spade, critics, losses, learner, callbacks, turns, layers, paired, core, runs, encoder, pix2pix, cli, models_sean)
 call, preset = re.compile(r'`([\w.]+)\((\w+)=([^`]+)\)`'), re.compile(r"`(presets\[[^`]+\]) = (\d+)`")
 
 def rows():

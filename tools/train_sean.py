@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, about 10 minutes of one core (processor time).
+"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, on one core; minutes are processor time.
 
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 10 --resume       after it was stopped
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40
+    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40 --resume       after it was stopped
     python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights, in half precision
 
-In most of the training photos every class is painted in the style of a day of its own, so that a region's style says nothing of the others'. Checkpoints, history and sample pictures go into the first folder. The data are drawn by our own code.
+In most of the training photos every class is painted in the style of a day of its own, so that a region's style says nothing of the others'; and
+--locality weighs a loss that asks for edits that stay in their region. Checkpoints, history and sample pictures go into the first folder. The data are
+drawn by our own code.
 """
 import argparse, json, sys, time
 from pathlib import Path
@@ -23,6 +25,7 @@ from gaugan_fastai.styles import StyleLibrary, encode_all
 
 WIDTHS = dict(ngf=10, style_dim=16, nhidden=16, width=8, ndf=24)
 LOSSES = dict(l1=10., perceptual_weight=10., reuse_fake=True, average=.995)
+LOCALITY = 30.
 
 def mixed_scene(seed, size, share=.9):
     "(segmap, photo) of a drawn scene; with probability `share` each class is painted in the style of a day of its own"
@@ -66,10 +69,11 @@ class KeepSpent(Keep):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', help='folder for checkpoints, history and samples')
-    p.add_argument('--minutes', type=float, default=10, help='processor time of the whole run; the learning rate falls over its second half')
+    p.add_argument('--minutes', type=float, default=40, help='processor time of the whole run; the learning rate falls over its second half')
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
+    p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region')
     p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
     p.add_argument('--resume', action='store_true', help='go on where the run was stopped')
     p.add_argument('--save', help='write the weights of the run into this folder, in half precision, and end')
@@ -79,7 +83,7 @@ def main(argv=None):
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
     set_seed(spent['steps'], reproducible=True)
     dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
-    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], **WIDTHS, **LOSSES)
+    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality, **WIDTHS, **LOSSES)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent)
     if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')

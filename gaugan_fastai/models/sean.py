@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['sean_presets', 'SEANGenerator', 'mean_codes', 'SEANGAN', 'UsualStyles', 'SEANLearner', 'StyleGrid', 'sean_learner',
-           'sean_config', 'split_surplus', 'original_state']
+           'change_outside', 'locality_term', 'sean_config', 'split_surplus', 'original_state']
 
 # %% ../../nbs/13_models.sean.ipynb #bd4a4ca4
-import re, warnings, cloudpickle, torch
+import math, re, warnings, cloudpickle, torch
 from contextlib import contextmanager
 from torch import nn
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
 from ..modulation import Remember
-from ..sean import NoiseMaps, StyleCodes, StyleEncoder
+from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
 from ..turns import SynthesisGAN
 
 # %% ../../nbs/13_models.sean.ipynb #4ced3370
@@ -81,6 +81,7 @@ class SEANGenerator(SPADEGenerator):
 @patch
 def _draws(self:SEANGenerator, noise, maps):
     "Without `noise`: drawn in training, as in the paper, and none in eval mode, so that pictures can be repeated"
+    if isinstance(noise, NoiseMaps): return noise
     if noise is None or isinstance(noise, (list, tuple, torch.Generator)): return NoiseMaps(noise, self.training)
     raise InputError(f'noise is a {type(noise).__name__}, but a list of maps [B,W,H,1], a torch.Generator or None is needed')
 
@@ -150,8 +151,20 @@ def mean_codes(
 
 # %% ../../nbs/13_models.sean.ipynb #1dad75e8
 class SEANGAN(SynthesisGAN):
-    "A `SynthesisGAN` whose batches are (segmap, style image): the critic does not see the second"
+    """A `SynthesisGAN` whose batches are (segmap, style image): the critic does not see the second.
+
+    With `edits` (a share of the batch) it also paints so many photos with one code exchanged: terms find `edited` and `region`."""
+    edits = 0.
     def judge(self, xb, fake, photo): return super().judge(xb[:1], fake, photo)
+
+    def paint(self, xb, photo):
+        "Paint the photos, and some of them with one code exchanged, as one batch"
+        if not self.edits: return super().paint(xb, photo)
+        (segmap, image), gen = xb, self.generator
+        n, codes = math.ceil(self.edits*len(segmap)), gen.encode(image, segmap)
+        other, region = exchange_one(codes, segmap, n)
+        both = gen(torch.cat([segmap, segmap[:n]]), torch.cat([codes, other]), TwinNoise(n, gen.training))
+        return both[:-n], dict(edited=both[-n:], region=region)
 
 class UsualStyles(Callback):
     "Forget the usual styles where training begins: the encoder changes"
@@ -160,9 +173,10 @@ class UsualStyles(Callback):
 # %% ../../nbs/13_models.sean.ipynb #5a184ff1
 class SEANLearner(SynthesisLearner):
     "A `SynthesisLearner` that paints each photo again from its map and its own styles (SEAN, section 3.3)"
-    def __init__(self, dls, generator, critic, objective, terms=None, cbs=None, **kwargs):
+    def __init__(self, dls, generator, critic, objective, terms=None, edits:float=0., cbs=None, **kwargs):
         super().__init__(dls, generator, critic, objective, terms, cbs=L(UsualStyles()) + L(cbs), **kwargs)
         self.model = SEANGAN(generator, critic, objective, terms)
+        self.model.edits = edits
 
     def _split(self, b):
         "The photo is target and style image"
@@ -252,6 +266,7 @@ def sean_learner(
     perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
     perceptual_weight:float=10., # its weight
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
+    locality:float=0., # weight of the change that a region's code makes elsewhere (none in the paper), see `locality_term`
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
     cbs=None, # callbacks
@@ -269,10 +284,25 @@ def sean_learner(
     if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, '
         f'but upsampling={upsampling!r} paints multiples of {gen.factor}: choose such a size')
     losses = dict(feat=feat and feature_matching_term(feat), l1=l1 and l1_term(l1),
-        perceptual=perceptual and perceptual_term(perceptual_weight, perceptual))
+        locality=locality and locality_term(locality), perceptual=perceptual and perceptual_term(perceptual_weight, perceptual))
     losses = {k: v for k, v in losses.items() if v} | (terms or {})
     if average: cbs = L(ModelAverage(average)) + L(cbs)
-    return SEANLearner(dls, gen, critic, objective, losses, cbs=cbs, **kwargs)
+    return SEANLearner(dls, gen, critic, objective, losses, edits=.5*bool(locality), cbs=cbs, **kwargs)
+
+# %% ../../nbs/13_models.sean.ipynb #1a162ca4
+def change_outside(
+    before, # Pictures `[B,3,H,W]`
+    after, # The same, edited
+    region, # bool `[B,H,W]`, where they may change
+): # `[B]`, 0..1
+    "The share of the change that falls outside of the region; differentiable, and 0 where nothing changes"
+    change = (after - before).abs().mean(1).flatten(1)
+    return (change*~region.flatten(1)).sum(1)/(change.sum(1) + 1e-3*change.shape[1])
+
+def locality_term(weight):
+    "Ask that a region's code changes that region alone: `change_outside` of the edited photos"
+    def term(turn): return weight*change_outside(turn.fake[:len(turn.edited)], turn.edited, turn.region).mean()
+    return term
 
 # %% ../../nbs/13_models.sean.ipynb #8bdcdcd6
 _telling = ('head_0.ace_0.Spade.mlp_shared.0.weight', 'head_0.conv_0.bias', 'head_0.ace_0.fc_mu0.bias', 'Zencoder.model.1.bias')
