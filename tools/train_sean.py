@@ -77,6 +77,7 @@ def main(argv=None):
     p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
     p.add_argument('--resume', action='store_true', help='go on where the run was stopped')
     p.add_argument('--save', help='write the weights of the run into this folder, in half precision, and end')
+    p.add_argument('--note', default='', help='with --save: a sentence for the card')
     a = p.parse_args(argv)
     run, spent = Path(a.run), dict(minutes=0., steps=0)
     run.mkdir(parents=True, exist_ok=True)
@@ -85,18 +86,18 @@ def main(argv=None):
     dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
     learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality, **WIDTHS, **LOSSES)
     if a.resume or a.save: learn.load('last')
-    if a.save: return save(learn, a.save, spent)
+    if a.save: return save(learn, a.save, spent, a.note and f'. {a.note}')
     if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')
     cbs = [Budget(a.minutes, spent['minutes'], a.part), KeepSpent('last', 1, run)]
     with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
     return 0
 
-def save(learn, folder, spent):
+def save(learn, folder, spent, note=''):
     "Write averaged weights as half precision, the library of styles beside them, and the card"
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
-    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own (during the first 10 minutes: of one of two days); '
-        f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1 and a perceptual loss (tools/train_sean.py)')
+    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
+        f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
     with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
         valid=dict(pictures=len(maps), l1=round(l1, 4)))
     with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
