@@ -1,5 +1,5 @@
 """Trained networks for other classes: runs, critics and the command line, with checkpoints on disk."""
-import contextlib, io, json, shutil
+import contextlib, io, json, re, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.vision.all import set_seed
@@ -126,3 +126,23 @@ def test_train_with_edges_from_a_run_without(run, renamed, tmp_path):
 def test_train_refuses(scenes, tmp_path, args, code, words):
     got, _, err = gaugan('train', scenes, '--out', tmp_path/'run', *tiny, *args)
     assert got == code and words in err and 'Traceback' not in err
+
+# -- the curve of docs/finetune.md -------------------------------------------------------------------------------
+
+def test_the_curve_goes_on_where_it_was(scenes, renamed, tmp_path):
+    tool = Path(__file__).parent.parent/'tools/finetune_curve.py'
+    args = [renamed, '--source', scenes, '--source-train', 'train', '--test', 'val', '--size', '32x32', '--preset', 'cpu', '--perceptual', 'none',
+        '--pretrain-steps', 2, '--steps', '0,2', '--save-steps', 1, '--mapping', '{"Lake": "water"}', '--work', tmp_path/'work', '--out', tmp_path/'out']
+    def curve(*more):
+        res = subprocess.run([sys.executable, tool, *map(str, args + list(more))], capture_output=True, text=True)
+        assert res.returncode == 0, res.stderr
+        return res.stdout, json.loads((tmp_path/'out/scores.json').read_text())
+    out, first = curve('--seeds', '0')
+    assert re.search(r'Lake +<- water \(mapping\)', out) and re.search(r'\| 2 \| random \| 1 \|', out)
+    out, both = curve('--seeds', '0,1')
+    assert 'source: step' not in out and both['arms']['random']['0'] == first['arms']['random']['0']
+    adapted, random = ([both['arms'][o][s]['0'] for s in '01'] for o in ('adapted', 'random'))
+    assert adapted[0] == adapted[1] and random[0] != random[1], 'before the first step the adapted one has no chance in it'
+    same, other = adapted[0], random[0]
+    assert same['judged_loss'] == same['loss'] and other['judged_loss'] != other['loss'] and same['loss'] == pytest.approx(same['gan'] + same['feat'])
+    assert (tmp_path/'out/curve.png').is_file() and (tmp_path/'out/fakes.jpg').is_file()
