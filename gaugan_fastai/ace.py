@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from types import SimpleNamespace
 from fastcore.all import *
 
-from .convs import PatchConv2d
+from .winograd import QuickConv2d
 from .layers import leaky, spectral, upsample2
 from .modulation import Remember, can_be_exact, hooked, modulation, plan_of
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples
@@ -274,7 +274,7 @@ class SEANResBlk(SPADEResBlk):
     ):
         nn.Module.__init__(self)
         nm, wrap, self.learned = min(ni, nf), spectral if spectral_norm else noop, ni != nf
-        self.conv_0, self.conv_1 = wrap(PatchConv2d(ni, nm, 3, padding=1)), wrap(PatchConv2d(nm, nf, 3, padding=1))
+        self.conv_0, self.conv_1 = wrap(QuickConv2d(ni, nm, 3, padding=1)), wrap(QuickConv2d(nm, nf, 3, padding=1))
         if self.learned: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
         sean = partial(SEAN, n_classes=n_classes, **kwargs)
         self.ace_0, self.ace_1 = sean(ni), sean(nm)
