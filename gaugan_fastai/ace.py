@@ -101,7 +101,9 @@ def region_styles(
 def style_table(layer, codes, regions, weight=None):
     "What each region adds at each tap: `[len(regions)*9,2C]`; `weight`: other kernels than the layer's, from `_tap_major`"
     if weight is None: weight = _tap_major(layer.conv_gamma.weight, layer.conv_beta.weight)
-    return (region_styles(layer, codes, regions) @ weight).view(len(regions)*9, -1)
+    rows = region_styles(layer, codes, regions)
+    res = torch.ops.mkldnn._linear_pointwise(rows, weight, None, 'none', [], '') if weight.is_mkldnn else rows @ weight
+    return res.view(len(regions)*9, -1)
 
 # %% ../nbs/12a_ace.ipynb #34dc305f
 def _regions(plan):
@@ -131,6 +133,11 @@ def _of_branch(gamma, beta, share, one, mean, invstd):
     scale = SimpleNamespace(weight=weight, bias=bias, kept=Remember())
     return scale, SimpleNamespace(weight=beta.weight*wide(b) - wide(mean)*weight, bias=beta.bias*b - mean*bias)
 
+def _packed(weight):
+    "A matrix in oneDNN's order for products with a few rows, which need not copy it then; elsewhere the matrix itself"
+    can = weight.dtype == torch.float32 and weight.device.type == 'cpu' and torch.backends.mkldnn.is_available()
+    return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), 16) if can and hasattr(torch.ops.mkldnn, '_linear_pointwise') else weight
+
 def _for_painting(layer):
     "Label branch and style branch of a layer with norm and mixing in their kernels"
     norm, share = layer.param_free_norm, layer.mix() if layer.styled else layer.noise_var.new_zeros(2*len(layer.noise_var))
@@ -138,7 +145,7 @@ def _for_painting(layer):
     labels = _of_branch(layer.Spade.mlp_gamma, layer.Spade.mlp_beta, 1 - share, 1, *stats)
     if not layer.styled: return labels, None, None
     gamma, beta = _of_branch(layer.conv_gamma, layer.conv_beta, share, 0, *stats)
-    return labels, _tap_major(gamma.weight, beta.weight), torch.cat([gamma.bias, beta.bias])
+    return labels, _packed(_tap_major(gamma.weight, beta.weight)), torch.cat([gamma.bias, beta.bias])
 
 # %% ../nbs/12a_ace.ipynb #d216b6aa
 def _kept_table(layer, styles, regions, weight):

@@ -56,6 +56,10 @@ def _into_tiles(x, rows, pad, V1, V, m):
     columns = V1.as_strided((t*len(pad)*h, W//m, t, C), ((W + 2)*C, m*C, C, 1), V1.storage_offset())
     for o, c in zip(V.view(-1, W//m, t, C).split(h), columns.split(h)): torch.matmul(Bt, c, out=o)
 
+def _places(V):
+    "The matrices `[n,C]` of all places"
+    return [o for row in V.transpose(1, 2).unbind() for o in row.unbind()]
+
 def _from_tiles(M, M1, bias, y, m):
     "A^T M A of every tile, and the bias, into y `[b,h*m,W,O]`"
     (b, _, W, O), At, t = y.shape, _like(_At[m], M), m + 2
@@ -80,8 +84,7 @@ def winograd_conv(
         shapes = (images.stop - images.start, tall + 2, W + 2, C), (t, h, W + 2, C), (t, n, t, C), (t, n, t, O), (t, n, m, O)
         pad, V1, V, M, M1 = _parts(scratch(sum(torch.Size(o).numel() for o in shapes), x), *shapes)
         _into_tiles(x[images], rows, pad, V1, V, m)
-        for i in range(t):
-            for j in range(t): torch.mm(V[i, :, j], weight[i, j], out=M[i, :, j])
+        for v, w, o in zip(_places(V), weight.flatten(0, 1).unbind(), _places(M)): torch.mm(v, w, out=o)
         _from_tiles(M, M1, bias, y[images, rows.start*m:rows.stop*m], m)
     return y.permute(0, 3, 1, 2)
 
