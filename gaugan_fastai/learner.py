@@ -265,6 +265,9 @@ def predict(self:SynthesisLearner,
     **kwargs, # for the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
+    for k in ('style', 'seed'):
+        if k in kwargs: raise InputError(f'{k}={kwargs[k]!r} was given, but this {type(self.model.generator).__name__} has no style for a whole '
+            'picture: train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)')
     ids = _as_ids(item, self.labels)
     step = getattr(self.model.generator, 'factor', 1)
     if size == 'data': size = paint_size(ids.shape[-2:], self.dls.size, step)

@@ -257,6 +257,7 @@ def test_results_of_maps_alone_and_of_nothing(dls, tmp_path):
     from fastai.vision.all import load_learner
     with pytest.raises(InputError, match='no picture to show'): load_learner(tmp_path/'export.pkl').show_results()
 
-@pytest.mark.parametrize('kwargs, words', [(dict(size='96x128'), '96x128'), (dict(edges=np.zeros((10, 32), bool)), r'\(10, 32\)'), (dict(edges='e.png'), 'a str')], ids=str)
+@pytest.mark.parametrize('kwargs, words', [(dict(size='96x128'), '96x128'), (dict(edges=np.zeros((10, 32), bool)), r'\(10, 32\)'), (dict(edges='e.png'), 'a str'),
+    (dict(style='sunset.jpg'), 'sunset.jpg.*z_dim='), (dict(seed=3), 'seed=3.*z_dim=')], ids=str)
 def test_predict_refuses(dls, kwargs, words):
     with pytest.raises(InputError, match=words): make(dls).predict(np.zeros((32, 32), np.uint8), **kwargs)

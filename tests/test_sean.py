@@ -3,6 +3,7 @@ import json, pickle
 from copy import deepcopy
 
 import numpy as np, pytest, torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -10,7 +11,9 @@ from conftest import shared_path
 from sean_cases import CASES, TOL, build, critic_gaps, gap, generator_gaps, image, noises, recipe, reference
 from gaugan_fastai.ace import SEAN, SEANResBlk, region_styles
 from gaugan_fastai.core import InputError
-from gaugan_fastai.models.sean import SEANGenerator
+from gaugan_fastai.data.landscapes import draw_landscape
+from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.models.sean import SEANGenerator, sean_learner
 from gaugan_fastai.sean import StyleEncoder, region_means
 
 @pytest.mark.parametrize('exact', [True, False])
@@ -32,8 +35,20 @@ def test_inference_copy(case):
     other = again(segmap.flip(2), codes, noise)
     assert gap(other, fast(segmap.flip(2), codes.clone(), noise)) < 1e-6 and gap(other, t['out_eval']) > .01
     assert gap(again(segmap, codes, noise), t['out_eval']) < TOL
+    for copied in (deepcopy(again), pickle.loads(pickle.dumps(again))):   # after painting, with all that is kept
+        assert gap(copied(segmap, codes, noise), t['out_eval']) < TOL
     codes.neg_()                                   # a caller may write into its tensor
     assert gap(again(segmap, codes, noise), t['out_eval']) > .01
+
+def test_learner_paints_from_files(tmp_path):
+    "Codes of a photo and its map, both files, for another map; styles and seeds of whole pictures are refused"
+    scenes = [draw_landscape(i, 64) for i in (0, 1)]
+    for i, o in enumerate(scenes): Image.fromarray(o.photo).save(tmp_path/f'{i}.jpg'), Image.fromarray(o.segmap.astype(np.uint8)).save(tmp_path/f'{i}.png')
+    learn = sean_learner(PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=64, bs=2), ngf=4, nhidden=8, style_dim=8, width=4, ndf=8, perceptual=None)
+    codes = learn.encode(tmp_path/'0.jpg', tmp_path/'0.png')
+    assert codes.shape == (19, 8) and set(codes.any(1).nonzero()[:, 0].tolist()) == set(np.unique(scenes[0].segmap))
+    assert learn.predict(tmp_path/'1.png', codes=codes).size == (64, 64)
+    with pytest.raises(InputError, match='codes=learn.encode'): learn.predict(tmp_path/'1.png', style=tmp_path/'0.jpg')
 
 def test_published_keys():
     info = json.loads(shared_path('reference', 'keys', 'sean_celebamaskhq.json').read_text())

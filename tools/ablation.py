@@ -114,9 +114,8 @@ def collect(out, to):
         Image.fromarray(np.concatenate(strips, axis=1)).save(to/f'{data}.jpg', quality=92)
         print(f'{data}.jpg: columns {", ".join(names)}')
 
-def main(argv=None):
-    a = parse(argv)
-    torch.set_num_threads(1)
+def carry_out(a, name, contenders, race, collect, table):
+    "Make the missing runs, or collect what is there, and print the table; 0, or 1 after one sentence on stderr"
     try:
         unknown = [o for o in a.contenders if o not in contenders]
         if unknown: raise InputError(f'contender {unknown[0]!r} is none of {", ".join(contenders)}')
@@ -124,10 +123,15 @@ def main(argv=None):
         elif not a.table:
             for o in a.data: race(a, o)
     except InputError as e:
-        print(f'ablation: {e}', file=sys.stderr)
+        print(f'{name}: {e}', file=sys.stderr)
         return 1
     runs = finished(a.out)
-    print(ablation_table(runs) if runs else f'{a.out} holds no finished runs')
+    print(table(runs) if runs else f'{a.out} holds no finished runs')
     return 0
+
+def main(argv=None):
+    a = parse(argv)
+    torch.set_num_threads(1)
+    return carry_out(a, 'ablation', contenders, race, collect, ablation_table)
 
 if __name__ == '__main__': sys.exit(main())

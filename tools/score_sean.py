@@ -19,7 +19,7 @@ from statistics import mean
 import numpy as np, torch
 from fastai.vision.all import set_seed
 from PIL import Image
-from ablation import finished, loaders, picked, write
+from ablation import carry_out, finished, loaders, picked, write
 from gaugan_fastai.core import InputError, colorize
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import landscape_labels
@@ -44,7 +44,7 @@ def parse(argv):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--out', type=Path, required=True, help='folder for the runs')
     p.add_argument('--data', nargs='+', default=['landscapes'], help='landscapes, or NAME=FOLDER')
-    p.add_argument('--contenders', nargs='+', default=list(contenders), choices=list(contenders))
+    p.add_argument('--contenders', nargs='+', default=list(contenders), help=f'some of {", ".join(contenders)}')
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--seconds', type=float, default=200., help='processor time of a training')
     p.add_argument('--steps', type=int, help='batches of a training, instead of seconds')
@@ -141,15 +141,6 @@ def collect(out, to):
 def main(argv=None):
     a = parse(argv)
     torch.set_num_threads(1)
-    try:
-        if a.collect: collect(a.out, a.collect)
-        elif not a.table:
-            for o in a.data: race(a, o)
-    except InputError as e:
-        print(f'score_sean: {e}', file=sys.stderr)
-        return 1
-    runs = finished(a.out)
-    print(table(runs) if runs else f'{a.out} holds no finished runs')
-    return 0
+    return carry_out(a, 'score_sean', contenders, race, collect, table)
 
 if __name__ == '__main__': sys.exit(main())

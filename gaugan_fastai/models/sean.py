@@ -198,9 +198,9 @@ class SEANLearner(SynthesisLearner):
         try: yield
         finally: gen.usual = before
 
-    def predict(self, item, codes=None, size='data'):
+    def predict(self, item, codes=None, size='data', **kwargs):
         "Paint the picture of one label map in the styles `codes`, `[K,S]` (None: the usual ones), see `SynthesisLearner`"
-        with self.styled(codes): return super().predict(item, size)
+        with self.styled(codes): return super().predict(item, size, **kwargs)
 
     def encode(self, photo, segmap):
         "Codes `[K,S]` of a photo and its own label map: files, PIL images, or (the map) library ids `[H,W]`"
