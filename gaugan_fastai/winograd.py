@@ -30,10 +30,10 @@ def winograd_weight(
 ): # `[m+2,m+2,C,O]`: with m=4 four times as many numbers
     "Values of 3x3 kernels at the places (G g G^T)"
     G, (O, C) = _like(_G[m], weight), weight.shape[:2]
-    return (torch.kron(G, G) @ weight.reshape(O*C, 9).T).view(m + 2, m + 2, O, C).transpose(2, 3)
+    return (torch.kron(G, G) @ weight.permute(2, 3, 1, 0).reshape(9, C*O)).view(m + 2, m + 2, C, O)
 
 # %% ../nbs/04c_winograd.ipynb #4aad856e
-def _pieces(B, h, w, n=256):
+def _pieces(B, h, w, n=512):
     "Pieces of about n of `[B,h,w]` tiles, as slices of pictures and of rows of tiles"
     images, rows = max(1, n//(h*w)), max(1, min(h, n//w))
     cut = lambda size, step: [slice(i, min(i + step, size)) for i in range(0, size, step)]
@@ -45,28 +45,28 @@ def _parts(memory, *shapes):
     return [o.view(s) for o, s in zip(memory[:sum(sizes)].split(sizes), shapes)]
 
 # %% ../nbs/04c_winograd.ipynb #322c9d70
-def _into_tiles(x, rows, pad, V1, V, m):
-    "B^T d B for some rows of tiles of x `[b,H,W,C]`: V `[m+2,n,m+2,C]`"
-    (_, H, W, C), Bt, t, h = x.shape, _like(_Bt[m], x), m + 2, rows.stop - rows.start
+def _tiles(pad, tiles, m):
+    "Copy the overlapping tiles of padded pictures `[b,H+2,W+2,C]` to `[n,(m+2)^2,C]`"
+    (b, H, W, C), t = pad.shape, m + 2
+    h, w = (H - 2)//m, (W - 2)//m
+    windows = pad.as_strided((b, h, w, t, t, C), (H*W*C, m*W*C, m*C, W*C, C, 1), pad.storage_offset())
+    tiles.view(windows.shape).copy_(windows)
+
+def _into_tiles(x, rows, pad, tiles, V, m):
+    "B^T d B for some rows of tiles of x `[b,H,W,C]`: V `[n,(m+2)^2,C]`"
+    H, Bt = x.shape[1], _like(_Bt[m], x)
     lo, top, end = rows.start*m - 1, max(rows.start*m - 1, 0), min(rows.stop*m + 1, H)
     for edge in (pad[:, :, 0], pad[:, :, -1], pad[:, :top - lo], pad[:, end - lo:]): edge.zero_()
     pad[:, top - lo:end - lo, 1:-1] = x[:, top:end]
-    for b, picture in enumerate(pad):
-        for i in range(h): torch.mm(Bt, picture[i*m:i*m + t].view(t, -1), out=V1.view(t, len(pad)*h, -1)[:, b*h + i])
-    columns = V1.as_strided((t*len(pad)*h, W//m, t, C), ((W + 2)*C, m*C, C, 1), V1.storage_offset())
-    for o, c in zip(V.view(-1, W//m, t, C).split(h), columns.split(h)): torch.matmul(Bt, c, out=o)
+    _tiles(pad, tiles, m)
+    torch.bmm(torch.kron(Bt, Bt).expand(len(V), -1, -1), tiles, out=V)
 
-def _places(V):
-    "The matrices `[n,C]` of all places"
-    return [o for row in V.transpose(1, 2).unbind() for o in row.unbind()]
-
-def _from_tiles(M, M1, bias, y, m):
-    "A^T M A of every tile, and the bias, into y `[b,h*m,W,O]`"
-    (b, _, W, O), At, t = y.shape, _like(_At[m], M), m + 2
-    torch.matmul(At, M.view(-1, t, O), out=M1.view(-1, m, O))
-    shift, rows = y.new_zeros(1) if bias is None else bias.repeat(W), iter(M1.view(t, -1, W*O).unbind(1))
-    for picture in y:
-        for o in picture.view(-1, m, W*O): torch.addmm(shift, At, next(rows), out=o)
+def _from_tiles(M, Y, bias, y, m):
+    "A^T M A of every tile of M `[(m+2)^2,n,O]`, and the bias, into y `[b,h*m,W,O]`"
+    (b, H, W, O), At = y.shape, _like(_At[m], M)
+    torch.mm(torch.kron(At, At), M.flatten(1), out=Y.flatten(1))
+    pixels, to = Y.view(m, m, b, H//m, W//m, O), y.view(b, H//m, m, W//m, m, O).permute(2, 4, 0, 1, 3, 5)
+    to.copy_(pixels) if bias is None else torch.add(pixels, bias, out=to)
 
 # %% ../nbs/04c_winograd.ipynb #1761bd8c
 def winograd_conv(
@@ -79,19 +79,19 @@ def winograd_conv(
     (B, C, H, W), O, m, t = x.shape, weight.shape[-1], len(weight) - 2, len(weight)
     x, y, scratch = x.permute(0, 2, 3, 1), x.new_empty(B, H, W, O), scratch or Scratch()
     for images, rows in _pieces(B, H//m, W//m):
-        h = (images.stop - images.start)*(rows.stop - rows.start)
-        n, tall = h*W//m, (rows.stop - rows.start)*m
-        shapes = (images.stop - images.start, tall + 2, W + 2, C), (t, h, W + 2, C), (t, n, t, C), (t, n, t, O), (t, n, m, O)
-        pad, V1, V, M, M1 = _parts(scratch(sum(torch.Size(o).numel() for o in shapes), x), *shapes)
-        _into_tiles(x[images], rows, pad, V1, V, m)
-        for v, w, o in zip(_places(V), weight.flatten(0, 1).unbind(), _places(M)): torch.mm(v, w, out=o)
-        _from_tiles(M, M1, bias, y[images, rows.start*m:rows.stop*m], m)
+        b, tall = images.stop - images.start, (rows.stop - rows.start)*m
+        n = b*tall*W//m**2
+        shapes = (b, tall + 2, W + 2, C), (n, t*t, C), (n, t*t, C), (t*t, n, O), (m*m, n, O)
+        pad, tiles, V, M, Y = _parts(scratch(sum(torch.Size(o).numel() for o in shapes), x), *shapes)
+        _into_tiles(x[images], rows, pad, tiles, V, m)
+        torch.bmm(V.transpose(0, 1), weight.flatten(0, 1), out=M)
+        _from_tiles(M, Y, bias, y[images, rows.start*m:rows.stop*m], m)
     return y.permute(0, 3, 1, 2)
 
 # %% ../nbs/04c_winograd.ipynb #d9483500
 class WinogradConv2d(PackedConv2d):
     "A `PackedConv2d` that computes 2x2 or 4x4 pixels at once where that pays and no gradient is asked for; same parameters, keys and results"
-    wide, tiles = 2**14, 48   # at least so many pairs of channels, and so many tiles
+    wide, tiles = 2**13, 48   # at least so many pairs of channels, and so many tiles
     def forward(self, x):
         m = self._at_once(x)
         if not m: return super().forward(x)
@@ -138,7 +138,7 @@ class QuickConv2d(PatchConv2d):
     """A `Conv2d` that is quick in training on a CPU in float32: patches on small pictures, Winograd's trick on large ones; elsewhere it is a plain one.
 
     Same parameters, keys and gradients as `nn.Conv2d`; results to about 1e-5 of it. `exact=False`: always plain."""
-    wide, tiles = 2**14, 256   # at least so many pairs of channels, and so many tiles of 4x4 pixels
+    wide, tiles = 2**13, 256   # at least so many pairs of channels, and so many tiles of 4x4 pixels
     def forward(self, x): return _Winograd.apply(x, self.weight, self.bias) if self._pays(x) else super().forward(x)
 
     def _pays(self, x):
