@@ -11,7 +11,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import InputError, onehot
+from .core import InputError, check_whole, onehot
 from .modulation import hooked, recent_plan
 from .patterns import label_conv
 from .reads import pooled_label_conv, pooled_planes, sums_pay
@@ -93,6 +93,7 @@ class MultiScaleCritic(nn.Module):
     ):
         super().__init__()
         self.n_classes,self.edges = n_classes,edges
+        check_whole(n_classes=n_classes, ndf=ndf, n_scales=n_scales, n_layers=n_layers)
         n_in = n_classes+edges+3
         for i in range(n_scales): self.add_module(f'discriminator_{i}', PatchCritic(n_in, ndf, n_layers, **kwargs))
         init_xavier(self)

@@ -9,14 +9,16 @@ __all__ = ['StyleEncoder', 'reparameterise', 'EncodedGAN', 'encoded_groups', 'KL
 # %% ../nbs/10a_encoder.ipynb #a78b7715
 import numpy as np, torch
 from contextlib import nullcontext
+from PIL import Image
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.vision.all import Callback, store_attr
 
-from .core import InputError
+from .core import InputError, check_whole
 from .data.layouts import open_photo
 from .layers import init_xavier, leaky, refresh_spectral, spectral_conv
-from .learner import SynthesisLearner
+from .data.transforms import as_size
+from .learner import SynthesisLearner, _as_ids, paint_size
 from .losses import kl_loss
 from .turns import SynthesisGAN, network_groups
 
@@ -147,7 +149,9 @@ def as_style(
     seed:int=None, # Seed of the draw; None: another one each time
 ) -> Tensor: # `[1,z_dim]`
     "Make one z of what a user may give as a style"
+    if style is not None and seed is not None: raise InputError(f'style= and seed={seed!r} were both given: a seed is for styles drawn by chance, leave one of them out')
     if style is None:
+        if seed is not None: check_whole(0, seed=seed)
         source = None if seed is None else torch.Generator().manual_seed(int(seed))
         return torch.randn(1, z_dim, generator=source)
     if not isinstance(style, Tensor) or style.ndim > 2: return encode(model, style)
@@ -163,8 +167,12 @@ class StyleLearner(SynthesisLearner):
         seed:int=None, # Seed of the chance
         edges=None, # for a model with instance edges: bool [H,W], or
         instances=None, # the instance map they come from
-    ): # PIL image of the size of the training pictures
-        "Paint one label map in a style"
-        gen = self.model.generator
+        size='data', # (H,W) of the picture; 'data': about the training size, in the map's own shape; None: the map's own size
+    ): # PIL image
+        "Paint one label map in a style: at the one size that the model paints, and scaled to `size`"
+        gen, ids = self.model.generator, _as_ids(item, self.labels)
+        if size == 'data': size = paint_size(ids.shape[-2:], gen.size, 1)
+        h, w = ids.shape[-2:] if size is None else as_size(size)
         z = as_style(self, style, gen.z_dim, seed).to(gen.fc.weight.device)
-        return super().predict(item, size=gen.size, edges=edges, instances=instances, z=z)
+        picture = super().predict(ids, size=gen.size, edges=edges, instances=instances, z=z)
+        return picture if (h, w) == tuple(gen.size) else picture.resize((w, h), Image.BICUBIC)

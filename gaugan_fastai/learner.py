@@ -28,6 +28,7 @@ class LossMeans(Callback):
         for cb in self.learn.cbs:
             if isinstance(cb, (GradientAccumulation, MixedPrecision)): raise InputError(f'{cb.name} counts one step a batch, '
                 'but each batch has two turns: raise bs instead, or set learn.autocast_dtype = torch.bfloat16')
+        if self.learn.logger is print and not hasattr(self.learn, 'progress'): self.learn.logger = self.line
     def before_epoch(self): self.sums = {}
     def after_batch(self):
         sums = self.sums.setdefault('train' if self.training else 'valid', {})
@@ -38,6 +39,12 @@ class LossMeans(Callback):
         return {k: float(v)/sums['n'] for k, v in sums.items() if k != 'n'}
     def after_epoch(self):
         if self.sums.get('train'): self.learn.history.append({k: self.means(k) for k in ('train', 'valid')})
+    def line(self, values):
+        "Print an epoch's losses by name, where no progress bar does"
+        (_, epoch), *others = zip(self.recorder.metric_names, values)
+        print(f'epoch {epoch}:', ', '.join(f'{k} {v:.3g}' if isinstance(v, float) else f'{k} {v}' for k, v in others if v is not None))
+    def after_fit(self):
+        if self.learn.logger == self.line: self.learn.logger = print
 
 # %% ../nbs/07_learner.ipynb #cf21eafa
 class LossColumn(Metric):

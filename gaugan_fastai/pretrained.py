@@ -6,7 +6,7 @@
 __all__ = ['read_state', 'recognise', 'model_config', 'load_exactly', 'load_original', 'save_pretrained', 'from_pretrained']
 
 # %% ../nbs/15_pretrained.ipynb #ca1c1d4b
-import inspect, json, os, pickle
+import inspect, json, os, pickle, shutil
 from importlib.metadata import version
 
 import torch
@@ -256,6 +256,7 @@ def _write(model, text, folder, half):
     state = {k: v.detach().cpu().to(kind(v)).contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder/'model.safetensors.part')
     (folder/'model.json.part').write_text(text, encoding='utf-8')
+    shutil.copymode(folder/'model.json.part', folder/'model.safetensors.part')   # safetensors lets nobody else read its files
     for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
 
 # %% ../nbs/15_pretrained.ipynb #b60732f7

@@ -45,6 +45,7 @@ class StyleEncoder(nn.Module):
         self.model = nn.Sequential(*first, *down, *up, *last)
 
     def forward(self, image, segmap):
+        if not image.is_floating_point(): raise InputError(f'the style image holds {image.dtype}, but floats in [-1, 1] are needed: bytes/127.5 - 1 makes them')
         if image.shape[-2:] != segmap.shape[-2:] or len(image) != len(segmap): raise InputError(
             f'the style image has shape {tuple(image.shape)} and its segmap {tuple(segmap.shape)}: a photo [B,3,H,W] '
             'and its own label map [B,H,W] are needed')

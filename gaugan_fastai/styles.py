@@ -158,8 +158,10 @@ class StyleLibrary:
         "Write the library beside a model's weights"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: getattr(self, k).cpu().contiguous() for k in ('mean', 'spread', 'rest', 'counts')}, folder/'styles.safetensors')
-        return folder/'styles.safetensors'
+        file = folder/'styles.safetensors'
+        save_file({k: getattr(self, k).cpu().contiguous() for k in ('mean', 'spread', 'rest', 'counts')}, file)
+        file.chmod(0o666 & folder.stat().st_mode)   # safetensors lets nobody else read its files
+        return file
 
     @classmethod
     def load(cls, folder):

@@ -127,6 +127,7 @@ def test_kl_column_and_its_warmup(dls):
 
 def test_predict_export_pickle(dls, tmp_path):
     from fastai.vision.all import load_learner
+    torch.manual_seed(0)
     learn, scene, other = small(dls, path=tmp_path), draw_landscape(3, 48), draw_landscape(4, 40)
     assert type(learn) is StyleLearner and type(learn.model) is EncodedGAN
     with learn.no_logging(): learn.fit(1)
@@ -139,11 +140,24 @@ def test_predict_export_pickle(dls, tmp_path):
     assert light.model.critic is None
     assert np.array_equal(paint(light, style=other.photo), paint(learn, style=other.photo))
 
+def test_predict_keeps_the_shape_of_the_map(dls):
+    learn, tall = small(dls), np.zeros((70, 50), np.uint8)
+    h, w = learn.model.generator.size
+    wide, high = learn.predict(tall, seed=0).size
+    assert min(wide - w, high - h) >= 0 and wide/high == pytest.approx(50/70, abs=.02)
+    assert learn.predict(tall, seed=0, size=None).size == (50, 70) and learn.predict(tall, seed=0, size=(33, 44)).size == (44, 33)
+
+@pytest.mark.parametrize('kwargs, words', [(dict(seed='a'), "seed is 'a'"), (dict(seed=-1), 'seed is -1'), (dict(seed=1, style=torch.zeros(6)), 'both given')], ids=str)
+def test_predict_refuses(dls, kwargs, words):
+    with pytest.raises(InputError, match=words): small(dls).predict(np.zeros((40, 40), np.uint8), **kwargs)
+
 def test_saved_pair(dls, tmp_path):
     learn = small(dls)
     model = learn.model.eval()
     back = from_pretrained(save_pretrained(model.generator, tmp_path/'pair', dls.labels, encoder=model.encoder))
     assert json.loads((tmp_path/'pair/model.json').read_text())['config']['z_dim'] == 6
+    modes = {o.stat().st_mode for o in (tmp_path/'pair').rglob('*') if o.is_file()}
+    assert len(modes) == 1, 'weights are as readable as their card'
     photo = torch.rand(1, 3, 50, 70)*2 - 1
     assert gap(encode(back, photo), encode(model, photo)) < 1e-6
     assert back.state_dict().keys() == model.generator.state_dict().keys()

@@ -261,3 +261,15 @@ def test_results_of_maps_alone_and_of_nothing(dls, tmp_path):
     (dict(style='sunset.jpg'), 'sunset.jpg.*z_dim='), (dict(seed=3), 'seed=3.*z_dim=')], ids=str)
 def test_predict_refuses(dls, kwargs, words):
     with pytest.raises(InputError, match=words): make(dls).predict(np.zeros((32, 32), np.uint8), **kwargs)
+
+def test_losses_are_printed_by_name(dls, capsys):
+    learn = make(dls)
+    with learn.no_bar(): learn.fit(2)
+    first, second = capsys.readouterr().out.strip().splitlines()
+    assert first.startswith('epoch 0: train_loss ') and second.startswith('epoch 1: ') and learn.logger is print
+    assert f', gan {learn.history[1]["train"]["gan"]:.3g}, ' in second
+
+@pytest.mark.parametrize('name, value', [('ngf', '32'), ('ngf', 0), ('nhidden', 2.5), ('z_dim', -1), ('ndf', None), ('n_scales', 0), ('n_layers', True)], ids=str)
+def test_widths_that_are_no_whole_numbers(name, value):
+    cls = MultiScaleCritic if name in ('ndf', 'n_scales', 'n_layers') else SPADEGenerator
+    with pytest.raises(InputError, match=f'{name} is {value!r}'): cls(3, **{name: value}, **dict(size=32) if name == 'z_dim' else {})

@@ -268,4 +268,4 @@ def test_bad_encode():
     gen = SEANGenerator(5, 1, 8, 4, 2)
     with pytest.raises(InputError, match=r'\(2, 3, 32, 64\)'): gen.encode(torch.zeros(2, 3, 32, 64), SEG)
     with pytest.raises(InputError, match="'most'"): SEANGenerator(5, upsampling='most')
-    with pytest.raises(InputError, match='style_dim=0'): SEANGenerator(5, style_dim=0)
+    with pytest.raises(InputError, match='style_dim is 0'): SEANGenerator(5, style_dim=0)

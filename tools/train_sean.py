@@ -13,13 +13,12 @@ import argparse, json, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import CancelFitException, set_seed
-from safetensors.torch import load_file, save_file
 from gaugan_fastai.callbacks import Keep, TimeBudget
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, render
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.models.sean import StyleGrid, sean_learner
+from gaugan_fastai.models.sean import StyleGrid, locality_term, sean_learner
 from gaugan_fastai.pretrained import save_pretrained
 from gaugan_fastai.styles import StyleLibrary, encode_all
 
@@ -74,6 +73,7 @@ def main(argv=None):
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
     p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region')
+    p.add_argument('--margin', type=float, default=.08, help='share of the change that may fall outside for nothing')
     p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
     p.add_argument('--resume', action='store_true', help='go on where the run was stopped')
     p.add_argument('--save', help='write the weights of the run into this folder, in half precision, and end')
@@ -84,7 +84,8 @@ def main(argv=None):
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
     set_seed(spent['steps'], reproducible=True)
     dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
-    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality, **WIDTHS, **LOSSES)
+    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality,
+        terms=dict(locality=locality_term(a.locality, a.margin)) if a.locality else None, **WIDTHS, **LOSSES)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent, a.note and f'. {a.note}')
     if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')
@@ -98,11 +99,10 @@ def save(learn, folder, spent, note=''):
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
     training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
         f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
-    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, licence='Apache-2.0', training=training,
+    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', training=training,
         valid=dict(pictures=len(maps), l1=round(l1, 4)))
     with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
     file = Path(folder)/'model.safetensors'
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}, file)
     print(f'{file}: {file.stat().st_size/1e6:.1f} MB, L1 {l1:.4f} on {len(maps)} scenes that it has not seen')
     return 0
 

@@ -16,7 +16,7 @@ from fastcore.all import *
 
 from ..callbacks import ModelAverage
 from ..convs import pack_convs
-from ..core import InputError, onehot
+from ..core import InputError, check_whole, onehot
 from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
@@ -59,7 +59,7 @@ class UNetGenerator(nn.Module):
         super().__init__()
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
         if levels < 2: raise InputError(f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
-        if min(n_classes, ngf) < 1: raise InputError(f'n_classes={n_classes} and ngf={ngf} must be at least 1')
+        check_whole(n_classes=n_classes, ngf=ngf)
         store_attr(cast=False)
         self.factor = 2**levels
         self._build(_norms[norm])

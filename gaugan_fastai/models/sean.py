@@ -16,7 +16,7 @@ from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor,
 
 from ..ace import SEAN, SEANResBlk
 from ..callbacks import ModelAverage, SampleGrid
-from ..core import InputError, colorize, resize_nearest
+from ..core import InputError, check_whole, colorize, resize_nearest
 from ..critics import MultiScaleCritic
 from ..layers import upsample2
 from ..data.layouts import open_photo
@@ -44,7 +44,7 @@ class SEANGenerator(SPADEGenerator):
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
     ):
         if upsampling == 'most': raise InputError("upsampling is 'most', but SEAN knows 'normal' and 'more'")
-        if min(style_dim, width) < 1: raise InputError(f'style_dim={style_dim} and width={width} must be at least 1')
+        check_whole(style_dim=style_dim, width=width)
         self.__dict__.update(style_dim=style_dim, width=width, usual=None, surplus={}, last_codes=None)
         super().__init__(n_classes, ngf, upsampling=upsampling, nhidden=nhidden, spectral=spectral)
 
@@ -299,9 +299,9 @@ def change_outside(
     change = (after - before).abs().mean(1).flatten(1)
     return (change*~region.flatten(1)).sum(1)/(change.sum(1) + 1e-3*change.shape[1])
 
-def locality_term(weight):
-    "Ask that a region's code changes that region alone: `change_outside` of the edited photos"
-    def term(turn): return weight*change_outside(turn.fake[:len(turn.edited)], turn.edited, turn.region).mean()
+def locality_term(weight, margin=.08):
+    "Ask that a region's code changes that region alone: what `change_outside` of the edited photos is above `margin`"
+    def term(turn): return weight*(change_outside(turn.fake[:len(turn.edited)], turn.edited, turn.region) - margin).clamp_min(0).mean()
     return term
 
 # %% ../../nbs/13_models.sean.ipynb #8bdcdcd6

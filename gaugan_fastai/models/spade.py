@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..callbacks import ModelAverage
-from ..core import InputError
+from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
@@ -63,7 +63,8 @@ class SPADEGenerator(nn.Module):
         super().__init__()
         known = ', '.join(self.doublings)
         if upsampling not in self.doublings: raise InputError(f'upsampling is {upsampling!r}, but it is one of {known}')
-        if min(n_classes, ngf, nhidden) < 1: raise InputError(f'n_classes={n_classes}, ngf={ngf} and nhidden={nhidden} must be at least 1')
+        check_whole(n_classes=n_classes, ngf=ngf, nhidden=nhidden)
+        check_whole(0, z_dim=z_dim or 0)
         store_attr(cast=False)
         self.keeps, self.last_maps = False, None
         self.factor = 2**self.doublings[upsampling]
