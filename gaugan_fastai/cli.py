@@ -80,6 +80,18 @@ def names(
     "Read names with commas between them"
     return [o.strip() for o in text.split(',') if o.strip()]
 
+# %% ../nbs/18_cli.ipynb #db93806c
+_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""),
+    (" and palette= if", " and write palette.txt if"), ("needs palette=, a colour a class (or palette.txt beside codes.txt, 'r g b' a line)", "needs palette.txt beside codes.txt, 'r g b' a line"),
+    ('(edges=True)', '(--edges)'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'))
+
+def _in_options(words):
+    "A message of the library, its arguments named as options"
+    for k,v in _as_typed: words = words.replace(k, v)
+    words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}', words)
+    words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances)=', r'--\1 ', words)
+    return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs)\b', r'\1 --\2', words)
+
 # %% ../nbs/18_cli.ipynb #dc9575f6
 def doctor(
     path:Path,              # Data set: a folder with codes.txt and train/images, train/labels, perhaps train/instances (val, test, ...)
@@ -88,7 +100,7 @@ def doctor(
 ):
     "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, instance maps"
     from gaugan_fastai.data.doctor import examine, tell
-    return tell(examine(path, void, decode))
+    return tell(examine(path, void, decode), lambda o: print(_in_options(o)))
 
 # %% ../nbs/18_cli.ipynb #fda00b1b
 def train(
@@ -174,7 +186,7 @@ def generate(
     painter = load_model(model)
     res = paint_folder(painter, _map_files(maps), out, size, instances, style, seed, samples)
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
-    for o in bad.values(): print(f'not painted: {o}', file=sys.stderr)
+    for o in bad.values(): print(f'not painted: {_in_options(str(o))}', file=sys.stderr)
     print(f'{len(res)-len(bad)} of {len(res)} maps painted: {out}')
     return int(bool(bad))
 
@@ -291,14 +303,6 @@ def _top_parser():
     p.add_argument('command', choices=commands, metavar='COMMAND', help=', '.join(commands))
     p.add_argument('--version', action='version', version=f'gaugan_fastai {version("gaugan_fastai")}')
     return p
-
-# %% ../nbs/18_cli.ipynb #db93806c
-def _in_options(words):
-    "A message of the library, its arguments named as options"
-    words = re.sub(r'\bpass (void|decode|valid|train|aspect|family|instances)=', r'pass --\1 ', words)
-    for k,v in (('(edges=True)','(--edges)'), ('without z_dim','without --z-dim'), ('leave style','leave --style'), ('choose a seed','choose a --seed')):
-        words = words.replace(k, v)
-    return re.sub(r'\b(leave|and) (style|seed|samples)\b', r'\1 --\2', words)
 
 # %% ../nbs/18_cli.ipynb #f08d2a95
 def main(

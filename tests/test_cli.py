@@ -77,14 +77,14 @@ def resized(a, n):
     return np.asarray(Image.fromarray(a).resize((n, n), Image.BILINEAR).resize(a.shape[::-1], Image.BILINEAR))
 
 faults = dict(
-    void_255=(lambda d, m, p: change(m, lambda a: np.where(a == 0, 255, a).astype(np.uint8)), 'no class: 255', 'void=255'),
+    void_255=(lambda d, m, p: change(m, lambda a: np.where(a == 0, 255, a).astype(np.uint8)), 'no class: 255', '--void 255'),
     from_one=(lambda d, m, p: change(m, lambda a: (a*0 + np.arange(a.shape[1])%N + 1).astype(np.uint8)), f'no class: {N}', 'start at 1'),
     mask=(lambda d, m, p: change(m, lambda a: ((a > 3)*255).astype(np.uint8)), 'no class: 255', '0/255 mask'),
     sixteen_bit=(lambda d, m, p: change(m, lambda a: a.astype(np.uint16)*257), 'no class', 'divide them by 257'),
     smooth=(lambda d, m, p: change(m, lambda a: resized(a, 31)), 'seams of in-between ids', 'nearest'),
     many_ids=(lambda d, m, p: change(m, lambda a: resized((a*13).astype(np.uint8), 31)), 'no class', 'smooth resize'),
-    rgb=(lambda d, m, p: Image.open(m).convert('RGB').save(m), 'colour picture', 'palette='),
-    palette_png=(lambda d, m, p: Image.open(m).convert('P').save(m), 'palette PNG', "decode='index'"),
+    rgb=(lambda d, m, p: Image.open(m).convert('RGB').save(m), 'colour picture', 'palette.txt'),
+    palette_png=(lambda d, m, p: Image.open(m).convert('P').save(m), 'palette PNG', '--decode index'),
     jpeg=(lambda d, m, p: (Image.open(m).save(m.with_suffix('.jpg')), m.unlink()), 'JPEG', 'PNG'),
     cut_off_map=(lambda d, m, p: m.write_bytes(m.read_bytes()[:60]), 'label map cannot be decoded', 'replace it'),
     cut_off_photo=(lambda d, m, p: p.write_bytes(p.read_bytes()[:200]), 'photo cannot be decoded', 'replace it'),
@@ -284,7 +284,7 @@ def test_convert_refuses(checkpoints, tmp_path):
     assert 'ade20k, coco-stuff, cityscapes' in refused('convert', folder/'plain.pth', *out, '--codes', 'mars')
     assert '151 codes' in refused('convert', folder/'plain.pth', *out, '--codes', 'ade20k')
     assert "'most'" in refused('convert', folder/'plain.pth', *out, '--upsampling', 'most')
-    assert "family='sean'" in refused('convert', folder/'plain.pth', *out, '--family', 'sean')
+    assert '--family sean' in refused('convert', folder/'plain.pth', *out, '--family', 'sean')
     assert 'no classes' in refused('convert', folder/'encoder.pth', *out, '--codes', folder/'codes.txt')
     assert 'same z_dim' in refused('convert', folder/'plain.pth', *out, '--encoder', folder/'encoder.pth')
     assert not (tmp_path/'x').exists()
