@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from fastcore.all import *
 
 from .patterns import LabelPlan, SizePlan, spread
-from .pixels import Scratch, flat, fold, modulate, modulated, norm_stats
+from .pixels import flat, fold, modulate, modulated, norm_stats, work
 
 # %% ../nbs/01b_modulation.ipynb #1e203bf4
 def _anew(f, *tensors): return f(*tensors)
@@ -33,8 +33,6 @@ def _grouped(gamma, beta, size=64):
     return weight.view(-1, g, *weight.shape[1:]).permute(0, 2, 3, 1).flatten(2)
 
 # %% ../nbs/01b_modulation.ipynb #0566ca69
-_products = Scratch()
-
 class _SumOfTaps(Function):
     "Sums of the taps' rows of `actv @ weight`, group by group, and the bias: `[n,groups*g]`"
     @staticmethod
@@ -43,7 +41,7 @@ class _SumOfTaps(Function):
         ctx.sums = sums
         g = len(actv)*weight.shape[2]//sums.n_table
         out = actv.new_empty(len(sums), len(weight)*g)
-        table = _products(len(actv)*weight.shape[2], actv).view(len(actv), -1)
+        table = work(len(actv)*weight.shape[2], actv).view(len(actv), -1)
         for o, w, b in zip(out.split(g, 1), weight, bias.split(g)): torch.add(sums.add_up(torch.mm(actv, w, out=table).view(-1, g)), b, out=o)
         return out
 

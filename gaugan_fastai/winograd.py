@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import Function
 from .convs import PackedConv2d, PatchConv2d, pack_convs
 from .modulation import Remember
-from .pixels import Scratch
+from .pixels import Scratch, work
 
 # %% ../nbs/04c_winograd.ipynb #6997558c
 _Bt = {2: [[1,0,-1,0], [0,1,1,0], [0,-1,1,0], [0,1,0,-1]],
@@ -33,16 +33,17 @@ def winograd_weight(
     return (torch.kron(G, G) @ weight.permute(2, 3, 1, 0).reshape(9, C*O)).view(m + 2, m + 2, C, O)
 
 # %% ../nbs/04c_winograd.ipynb #4aad856e
-def _pieces(B, h, w, n=512):
+def _pieces(B, h, w, n=256):
     "Pieces of about n of `[B,h,w]` tiles, as slices of pictures and of rows of tiles"
     images, rows = max(1, n//(h*w)), max(1, min(h, n//w))
     cut = lambda size, step: [slice(i, min(i + step, size)) for i in range(0, size, step)]
     return [(b, r) for b in cut(B, images) for r in cut(h, rows)]
 
-def _parts(memory, *shapes):
-    "Cut memory into tensors of these shapes"
-    sizes = [torch.Size(o).numel() for o in shapes]
-    return [o.view(s) for o, s in zip(memory[:sum(sizes)].split(sizes), shapes)]
+def _parts(scratch, like, *rooms):
+    "Tensors in the memory of `scratch`: a room for each list of shapes, which take turns in it"
+    needs = [max(torch.Size(o).numel() for o in shapes) for shapes in rooms]
+    memory = scratch(sum(needs), like).split(needs)
+    return [[m[:torch.Size(o).numel()].view(o) for o in shapes] for m, shapes in zip(memory, rooms)]
 
 # %% ../nbs/04c_winograd.ipynb #322c9d70
 def _tiles(pad, tiles, m):
@@ -81,8 +82,7 @@ def winograd_conv(
     for images, rows in _pieces(B, H//m, W//m):
         b, tall = images.stop - images.start, (rows.stop - rows.start)*m
         n = b*tall*W//m**2
-        shapes = (b, tall + 2, W + 2, C), (n, t*t, C), (n, t*t, C), (t*t, n, O), (m*m, n, O)
-        pad, tiles, V, M, Y = _parts(scratch(sum(torch.Size(o).numel() for o in shapes), x), *shapes)
+        (pad,), (tiles, M), (V, Y) = _parts(scratch, x, [(b, tall + 2, W + 2, C)], [(n, t*t, C), (t*t, n, O)], [(n, t*t, C), (m*m, n, O)])
         _into_tiles(x[images], rows, pad, tiles, V, m)
         torch.bmm(V.transpose(0, 1), weight.flatten(0, 1), out=M)
         _from_tiles(M, Y, bias, y[images, rows.start*m:rows.stop*m], m)
@@ -114,8 +114,6 @@ def quick_convs(
     return model
 
 # %% ../nbs/04c_winograd.ipynb #9b8b0a35
-_room = Scratch()
-
 def _plain_grads(grad, x, weight, mask):
     "Gradients of a 3x3 convolution with padding 1 towards x, weight and bias, those that `mask` asks for"
     return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
@@ -124,14 +122,14 @@ class _Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return winograd_conv(x, winograd_weight(weight), bias, _room)
+        return winograd_conv(x, winograd_weight(weight), bias, work)
 
     @staticmethod
     def backward(ctx, grad):
         (x, weight), needs = ctx.saved_tensors, list(ctx.needs_input_grad)
         if torch.is_grad_enabled() or not needs[0]: return _plain_grads(grad, x, weight, needs)
         turned = winograd_weight(weight.flip(2, 3).transpose(0, 1))
-        return winograd_conv(grad, turned, None, _room), *(_plain_grads(grad, x, weight, [False, *needs[1:]])[1:] if any(needs[1:]) else (None, None))
+        return winograd_conv(grad, turned, None, work), *(_plain_grads(grad, x, weight, [False, *needs[1:]])[1:] if any(needs[1:]) else (None, None))
 
 # %% ../nbs/04c_winograd.ipynb #19336964
 class QuickConv2d(PatchConv2d):

@@ -130,7 +130,7 @@ gen4 = UNetGenerator(K, ngf=2, levels=4)
     (lambda: UNetGenerator(K, 2, True, 4)(maps(1, 16, 16), maps(1, 16, 32) > 1), r'edges have shape \(1, 16, 32\)'),
     (lambda: UNetGenerator(K, levels=1), r'levels=1'),
     (lambda: UNetGenerator(K, norm='layer'), r"norm is 'layer'"),
-    (lambda: UNetGenerator(0), r'n_classes=0'),
+    (lambda: UNetGenerator(0), r'n_classes is 0'),
     (lambda: ConcatGenerator(K, where='here'), r"where is 'here'"),
 ])
 def test_bad_input(call, says):
