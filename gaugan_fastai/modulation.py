@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from fastcore.all import *
 
 from .patterns import LabelPlan, SizePlan, spread
-from .pixels import flat, fold, modulate, modulated, norm_stats, work
+from .pixels import flat, fold, modulate, modulated, norm_stats, workspace
 
 # %% ../nbs/01b_modulation.ipynb #1e203bf4
 def _anew(f, *tensors): return f(*tensors)
@@ -41,7 +41,7 @@ class _SumOfTaps(Function):
         ctx.sums = sums
         g = len(actv)*weight.shape[2]//sums.n_table
         out = actv.new_empty(len(sums), len(weight)*g)
-        table = work(len(actv)*weight.shape[2], actv).view(len(actv), -1)
+        table = workspace(len(actv)*weight.shape[2], actv).view(len(actv), -1)
         for o, w, b in zip(out.split(g, 1), weight, bias.split(g)): torch.add(sums.add_up(torch.mm(actv, w, out=table).view(-1, g)), b, out=o)
         return out
 

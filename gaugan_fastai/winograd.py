@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import Function
 from .convs import PackedConv2d, PatchConv2d, pack_convs
 from .modulation import Remember
-from .pixels import Scratch, work
+from .pixels import Scratch, workspace
 
 # %% ../nbs/04c_winograd.ipynb #6997558c
 _Bt = {2: [[1,0,-1,0], [0,1,1,0], [0,-1,1,0], [0,1,0,-1]],
@@ -122,14 +122,14 @@ class _Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return winograd_conv(x, winograd_weight(weight), bias, work)
+        return winograd_conv(x, winograd_weight(weight), bias, workspace)
 
     @staticmethod
     def backward(ctx, grad):
         (x, weight), needs = ctx.saved_tensors, list(ctx.needs_input_grad)
         if torch.is_grad_enabled() or not needs[0]: return _plain_grads(grad, x, weight, needs)
         turned = winograd_weight(weight.flip(2, 3).transpose(0, 1))
-        return winograd_conv(grad, turned, None, work), *(_plain_grads(grad, x, weight, [False, *needs[1:]])[1:] if any(needs[1:]) else (None, None))
+        return winograd_conv(grad, turned, None, workspace), *(_plain_grads(grad, x, weight, [False, *needs[1:]])[1:] if any(needs[1:]) else (None, None))
 
 # %% ../nbs/04c_winograd.ipynb #19336964
 class QuickConv2d(PatchConv2d):
