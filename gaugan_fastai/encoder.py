@@ -167,6 +167,7 @@ class StyleLearner(SynthesisLearner):
         seed:int=None, # Seed of the chance
         edges=None, # for a model with instance edges: bool [H,W], or
         instances=None, # the instance map they come from
+        *,
         size='data', # (H,W) of the picture; 'data': about the training size, in the map's own shape; None: the map's own size
     ): # PIL image
         "Paint one label map in a style: at the one size that the model paints, and scaled to `size`"

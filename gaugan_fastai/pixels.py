@@ -109,7 +109,7 @@ def kept_memory():
             if not _holders: _give_back_from(libc, *_thresholds['usual']), libc.malloc_trim(0)
 
 # %% ../nbs/01a_pixels.ipynb #3c8a559b
-workspace = Scratch() # what operations work in; one after the other, so that one piece serves them all
+workspace = Scratch() # what the operations of a training step work in, one after the other, so that one piece serves them all
 
 def _backward_sums(grad, out, xs, mean, invstd, slope):
     "The gradient before the activation, and the same times the normalised activations; `[*pixels,C]` each, both soon to be lost"

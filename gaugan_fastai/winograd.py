@@ -47,7 +47,7 @@ def _parts(scratch, like, *rooms):
 
 # %% ../nbs/04c_winograd.ipynb #322c9d70
 def _tiles(pad, tiles, m):
-    "Copy the overlapping tiles of padded pictures `[b,H+2,W+2,C]` to `[n,(m+2)^2,C]`"
+    "Copy the overlapping tiles of pictures `[b,H,W,C]`, margin included, to `[n,(m+2)^2,C]`"
     (b, H, W, C), t = pad.shape, m + 2
     h, w = (H - 2)//m, (W - 2)//m
     windows = pad.as_strided((b, h, w, t, t, C), (H*W*C, m*W*C, m*C, W*C, C, 1), pad.storage_offset())

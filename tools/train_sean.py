@@ -72,7 +72,7 @@ def main(argv=None):
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
-    p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region')
+    p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region, beyond --margin')
     p.add_argument('--margin', type=float, default=.08, help='share of the change that may fall outside for nothing')
     p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
     p.add_argument('--resume', action='store_true', help='go on where the run was stopped')

@@ -261,14 +261,14 @@ def _findings(head, found, root):
 
 def tell(
     report:Report, # What `examine` found
-    say=print,     # Gets each line
+    say=print,     # Gets each part, a line or two
 ) -> int:          # 1 if there are problems, or 0
     "Print histogram, problems and notes"
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
     sizes = ', '.join(f'{w}x{h} ({n})' for (w,h),n in report.sizes.most_common(3))
     say(f'{report.path.name}: pairs: {splits}; sizes (width x height): {sizes or "no map could be read"}{", ..."*(len(report.sizes)>3)}')
-    if report.sizes: print(*_histogram(report), sep='\n')
-    if report.instances['all']: print(f'  {report.instances["all"]} instance maps, {report.instances["empty"]} of them with one number only')
+    for o in _histogram(report) if report.sizes else []: say(o)
+    if report.instances['all']: say(f'  {report.instances["all"]} instance maps, {report.instances["empty"]} of them with one number only')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):
         for o in _findings(head, found, report.path): say(o)
     n,m = len(report.problems),len(report.notes)

@@ -266,7 +266,7 @@ def sean_learner(
     perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
     perceptual_weight:float=10., # its weight
     l1:float=0., # weight of the L1 distance to the photo (none in the paper)
-    locality:float=0., # weight of the change that a region's code makes elsewhere (none in the paper), see `locality_term`
+    locality:float=0., # weight of the change that a region's code makes elsewhere, beyond 8 % (none in the paper), see `locality_term`
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
     cbs=None, # callbacks
