@@ -268,7 +268,7 @@ def memory_child(a):
     with path(a.child), kept:
         trainer(argparse.Namespace(**{**vars(a), 'ngf': 4}))[1](seg, edges, photo=photo_for(seg))   # loads what there is to load
         gan, step = trainer(a)
-        pixels.workspace.memory = None                      # what a step works in counts, though it is kept
+        pixels.workspace.memory = None                  # what a step works in counts, though it is kept
         before = resident('VmRSS')
         Path('/proc/self/clear_refs').write_text('5')   # the peak starts anew
         for _ in range(3): step(seg, edges, photo=photo_for(seg))
