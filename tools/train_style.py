@@ -3,15 +3,19 @@
 
     OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --minutes 13
     OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --norms
+    OMP_NUM_THREADS=1 python tools/train_style.py OUT --minutes 120 --checkpoints FOLDER [--resume]
 
-Draws the scenes, trains by the clock, and writes generator and encoder (16 bits a number) with their cards. The second
-command only computes the batch-norm statistics of weights anew, on 32 batches of scenes painted in their own styles.
+Draws the scenes, trains until the process has had its minutes of processor time (a pause costs nothing), and writes
+generator and encoder (16 bits a number) with their cards. The second command only computes the batch-norm statistics of
+weights anew, on 32 batches of scenes painted in their own styles. The third saves the whole training every ten minutes,
+and goes on with it.
 """
-import argparse, time
+import argparse, json, time
+from pathlib import Path
 import torch
 from torch import nn
 from fastai.vision.all import set_seed
-from gaugan_fastai.callbacks import TimeBudget
+from gaugan_fastai.callbacks import Keep, TimeBudget
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.encoder import EncodedGAN
@@ -19,12 +23,41 @@ from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 
 FIRST = 1000    # seed of the first scene; the lesson and its tests look at scenes below it
 
+class Spent(TimeBudget):
+    "A budget of processor time, part of which an earlier process has spent"
+    def __init__(self, minutes, spent=0.):
+        super().__init__(minutes, clock=time.process_time)
+        self.spent = spent
+
+    def before_fit(self):
+        super().before_fit()
+        self.start -= 60*self.spent
+
+    def total(self): return (self.clock() - self.start)/60
+
+class Checkpoints(Keep):
+    "Save the training and how many minutes it has had"
+    def __init__(self, folder, budget, every=10.):
+        super().__init__(Path(folder).resolve()/'last', every, path=folder)
+        self.budget = budget
+
+    def _save(self):
+        super()._save()
+        (Path(self.path)/'progress.json').write_text(json.dumps(dict(minutes=self.budget.total(), epochs=len(self.learn.history))))
+
 def train(a):
     "The trained learner"
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
     set_seed(a.seed, reproducible=True)
     learn = spade_learner(dls, 'cpu', ngf=a.ngf, z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup, l1=a.l1, reuse_fake=True)
-    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=TimeBudget(a.minutes))
+    if a.resume: learn.load(Path(a.checkpoints).resolve()/'last')
+    spent = json.loads((Path(a.checkpoints)/'progress.json').read_text())['minutes'] if a.resume else 0.
+    budget = Spent(a.minutes, spent)
+    cbs = [budget]
+    if a.checkpoints:
+        Path(a.checkpoints).mkdir(parents=True, exist_ok=True)
+        cbs.append(Checkpoints(a.checkpoints, budget))
+    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
     return learn
 
 @torch.no_grad()
@@ -58,6 +91,8 @@ def main(argv=None):
     p.add_argument('--l1', type=float, default=5.)
     p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--checkpoints', help='folder for the whole training, saved every ten minutes')
+    p.add_argument('--resume', action='store_true', help='go on with the training in --checkpoints')
     p.add_argument('--norms', action='store_true', help='only compute batch-norm statistics anew')
     a = p.parse_args(argv)
     if a.norms: return new_norms(a)
