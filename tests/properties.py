@@ -1,4 +1,6 @@
-"""What must be true of the library, each as a function that raises where it is not: tests hand in the real code, or code with a fault planted."""
+"""What must be true of the library, each as a function that raises where it is not.
+
+Tests call them on the code as it is, and with a fault planted."""
 import torch
 from torch import nn
 
@@ -8,7 +10,7 @@ from gaugan_fastai.turns import GANAdam
 LR, WD, MULTS = .1, .5, (.5, 2.)
 
 def weight_decay_shrinks_weights():
-    "Without a gradient a step takes `lr` times `wd` off each weight of two or more dimensions, and nothing off biases, in both networks"
+    "Without a gradient a step takes `lr*wd` off each weight of two or more dimensions, and nothing off biases"
     params = [[nn.Parameter(torch.full(shape, 3.)) for shape in ((2, 3), (2,))] for _ in range(2)]
     opt = GANAdam(params, lr=LR, wd=WD, lr_mults=MULTS)
     for turn, (weight, bias), mult in zip(('generator', 'critic'), params, MULTS):

@@ -1,4 +1,4 @@
-"""Faults that were once planted and survived all tests: the real code passes, and the same test fails where the fault is in."""
+"""Faults that were planted once and survived all tests: the code passes, and the same check fails with the fault."""
 import pytest
 
 import properties
@@ -9,10 +9,15 @@ from gaugan_fastai.models.sean import UsualStyles, sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.turns import GANAdam
 
+pytestmark = pytest.mark.numeric
+
 @pytest.fixture(scope='module')
 def dls(): return PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=4, seed=0, flip=0.)
 
-def spade(dls): return SynthesisLearner(dls, SPADEGenerator(dls.n_classes, ngf=2, nhidden=4), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3))
+def spade(dls):
+    critic = MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
+    return SynthesisLearner(dls, SPADEGenerator(dls.n_classes, ngf=2, nhidden=4), critic)
+
 def sean(dls): return sean_learner(dls, ngf=4, nhidden=8, style_dim=8, width=4, ndf=8, perceptual=None)
 
 # -- the faults --------------------------------------------------------------------------------------------------
@@ -39,7 +44,8 @@ def keep_the_past(monkeypatch):
 
 def remember_styles(monkeypatch):
     "A `UsualStyles` that does nothing"
-    for name in [o for o in vars(UsualStyles) if o.startswith(('before_', 'after_'))]: monkeypatch.setattr(UsualStyles, name, lambda self: None)
+    events = [o for o in vars(UsualStyles) if o.startswith(('before_', 'after_'))]
+    for o in events: monkeypatch.setattr(UsualStyles, o, lambda self: None)
 
 # -- each property on the code as it is, and with its fault ------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Public functions that no other test calls, on cases whose answer is known: a fault in them would otherwise be silent."""
+"""Public functions that no other test calls, on cases whose answer is known: else a fault in them would be silent."""
 import math
 from types import SimpleNamespace
 
@@ -7,14 +7,15 @@ from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import PILImage
 
-from gaugan_fastai import callbacks, classes, core, critics, encoder, learner, losses, metrics, runs, sean, segmenter, styles, turns
-from gaugan_fastai import winograd
+from gaugan_fastai import callbacks, classes, core, critics, encoder, learner, losses, metrics, runs, sean, segmenter
+from gaugan_fastai import styles, turns, winograd
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data import daylight, doctor, transforms
 from gaugan_fastai.models import ablation, pix2pix, sean as models_sean, spade as models_spade, style
 from gaugan_fastai.patterns import LabelPlan
 from gaugan_fastai.reads import pooled_label_conv, pooled_planes
 
+pytestmark = pytest.mark.numeric
 close, tensor = torch.testing.assert_close, torch.tensor
 def ids(*rows): return tensor([rows])
 
@@ -31,7 +32,8 @@ def test_colours_of_a_map():
     assert palette.shape == (40, 3) and palette.dtype == np.uint8 and len(np.unique(palette, axis=0)) == 40
     assert (core.default_palette(3) == palette[:3]).all()
     mine = np.array([[0, 0, 0], [10, 20, 30], [40, 50, 60]], np.uint8)
-    assert core.colorize(tensor([[2, 0], [1, 1]]), mine).tolist() == [[[40, 50, 60], [0, 0, 0]], [[10, 20, 30], [10, 20, 30]]]
+    a, b, c = mine.tolist()
+    assert core.colorize(tensor([[2, 0], [1, 1]]), mine).tolist() == [[c, a], [b, b]]
     for wrong in (3, -1):
         with pytest.raises(InputError, match=f'id {wrong} has no colour'): core.colorize(np.array([[0, wrong]]), mine)
 
@@ -41,8 +43,10 @@ def test_as_size():
         with pytest.raises(InputError, match='no picture size'): transforms.as_size(bad)
 
 @pytest.mark.parametrize('hw,size,load,want', [
-    ((100, 200), (50, 50), None, (50, 100)), ((100, 100), (50, 60), None, (60, 60)), ((100, 101), (50, 50), None, (50, 50)),
-    ((100, 200), (50, 50), 80, (80, 160)), ((100, 200), (50, 50), 20, (50, 100)), ((100, 200), (50, 50), (286, 286), (286, 286))])
+    ((100, 200), (50, 50), None, (50, 100)), ((100, 100), (50, 60), None, (60, 60)),
+    ((100, 101), (50, 50), None, (50, 50)), ((100, 103), (50, 50), None, (50, 52)),
+    ((100, 200), (50, 50), 80, (80, 160)), ((100, 200), (50, 50), 20, (50, 100)),
+    ((100, 200), (50, 50), (286, 286), (286, 286))])
 def test_scaled_size(hw, size, load, want): assert transforms.scaled_size(hw, size, load) == want
 
 def test_jitter_moves_photos_in_training_only():
@@ -52,7 +56,8 @@ def test_jitter_moves_photos_in_training_only():
     assert any((np.asarray(jitter(photo, split_idx=0)) != was).any() for _ in range(3))
     assert len(jitter.factors) == 3 and all(.5 <= f <= 1.5 for f in jitter.factors)
 
-@pytest.mark.parametrize('name,n,void', [('ade20k', 151, None), ('coco-stuff', 183, 182), ('COCO_Stuff', 183, 182), ('cityscapes', 35, None)])
+@pytest.mark.parametrize('name,n,void', [
+    ('ade20k', 151, None), ('coco-stuff', 183, 182), ('COCO_Stuff', 183, 182), ('cityscapes', 35, None)])
 def test_tables_of_published_classes(name, n, void):
     labels = classes.label_space(name)
     assert labels.n_classes == len(labels.codes) == len(set(labels.codes)) == n and labels.void == void
@@ -62,7 +67,9 @@ def test_ade20k_shifted():
     assert plain.codes[1] == shifted.codes[0] == 'wall' and plain.codes[0] == shifted.codes[150]
     with pytest.raises(InputError, match='ADE20K alone'): classes.label_space('cityscapes', shifted=True)
 
-def test_seasons_of_a_style(): assert daylight.seasons == ('spring', 'summer', 'autumn', 'winter') and daylight.draw_style(17)['season'] in daylight.seasons
+def test_seasons_of_a_style():
+    assert daylight.seasons == ('spring', 'summer', 'autumn', 'winter')
+    assert {daylight.draw_style(i)['season'] for i in range(40)} == set(daylight.seasons)
 
 # -- what the doctor counts --------------------------------------------------------------------------------------
 
@@ -88,7 +95,8 @@ def test_objectives_are_means_of_grids_and_scales():
     game = losses.GANObjective('toy', real=lambda x: x, fake=lambda x: 2*x, gen=lambda x: -x)
     preds = [[torch.zeros(1), torch.full((1, 1, 4, 4), 3.)], torch.full((1, 1, 2, 2), 5.)]
     assert game.generator(preds) == -4 and game.critic(preds, preds) == (8, 4)
-    assert losses.least_squares.generator([tensor([0., 3.])]) == 2.5 and losses.least_squares.critic([tensor(2.)], [tensor(3.)]) == (4, 4)
+    assert losses.least_squares.generator([tensor([0., 3.])]) == 2.5
+    assert losses.least_squares.critic([tensor(2.)], [tensor(3.)]) == (4, 4)
 
 def test_terms():
     turn = SimpleNamespace(fake=torch.zeros(2, 3, 4, 4), photo=torch.full((2, 3, 4, 4), .5))
@@ -100,17 +108,17 @@ def test_terms():
     assert models_spade.feature_matching_term(10.)(turn) == 20
 
 def test_change_outside_and_locality():
-    before, region = torch.zeros(1, 3, 2, 2), tensor([[[True, True], [False, False]]])
-    after = tensor([[[3., 0.], [1., 0.]]]).expand(3, -1, -1)[None]
+    before, region = torch.full((1, 3, 2, 2), 5.), tensor([[[True, True], [False, False]]])
+    after = before + tensor([[[3., 0.], [-1., 0.]]]).expand(3, -1, -1)[None]
     share = models_sean.change_outside(before, after, region)
-    assert share.item() == pytest.approx(1/(4 + .004)) and models_sean.change_outside(before, before, region).item() == 0
+    assert share.item() == pytest.approx(1/(4 + .004))
+    assert models_sean.change_outside(before, before, region).item() == 0
     turn = SimpleNamespace(fake=torch.cat([before, before]), edited=after, region=region)
     assert models_sean.locality_term(30., .08)(turn).item() == pytest.approx(30*(1/4.004 - .08))
     assert models_sean.locality_term(30., .3)(turn) == 0
 
 def test_groups_of_a_gan():
-    gan = nn.ModuleDict(dict(generator=nn.Linear(2, 3), critic=nn.Linear(3, 1), encoder=nn.Linear(1, 1)))
-    gan = SimpleNamespace(**gan)
+    gan = SimpleNamespace(generator=nn.Linear(2, 3), critic=nn.Linear(3, 1), encoder=nn.Linear(1, 1))
     sizes = lambda groups: [sum(p.numel() for p in g) for g in groups]
     assert sizes(turns.network_groups(gan)) == [9, 4] and sizes(encoder.encoded_groups(gan)) == [9 + 2, 4]
     gan.generator.groups = lambda: [[gan.generator.weight], [gan.generator.bias]]
@@ -143,7 +151,8 @@ def test_constant_then_falling():
 def test_grid_of_pictures():
     a, b = np.zeros((2, 1, 1, 3), np.uint8), np.full((2, 1, 1, 3), 7, np.uint8)
     grid = learner.image_grid(a, b, pad=1)
-    assert grid.shape == (6, 6, 3) and grid[1, 1].tolist() == [0]*3 and grid[4, 4].tolist() == [7]*3 and grid[0].min() == 255
+    assert grid.shape == (6, 6, 3) and grid[0].min() == 255
+    assert grid[1, 1].tolist() == [0]*3 and grid[4, 4].tolist() == [7]*3
     assert learner.image_grid(a, b, pad=1, rows=1).shape == (3, 6, 3)
 
 def test_what_a_generator_reads_as_pictures():
@@ -157,7 +166,8 @@ def test_line_of_a_run():
     assert 'to go' not in runs.run_line(1., 61, {}) and '1:01' in runs.run_line(1., 61, {})
 
 def test_history_as_a_table(tmp_path):
-    callbacks.write_history([dict(train=dict(gan=1.5), valid=dict(gan=2.)), dict(train=dict(gan=.5), valid={})], tmp_path/'h.csv')
+    history = [dict(train=dict(gan=1.5), valid=dict(gan=2.)), dict(train=dict(gan=.5), valid={})]
+    callbacks.write_history(history, tmp_path/'h.csv')
     assert (tmp_path/'h.csv').read_text().split() == ['epoch,train_gan,valid_gan', '0,1.5,2.0', '1,0.5,']
 
 # -- scores ------------------------------------------------------------------------------------------------------
@@ -175,8 +185,11 @@ def test_class_weights():
     close(w, share**-.5/(share**.5).sum())
     assert (w*share).sum().item() == pytest.approx(1) and torch.equal(segmenter.class_weights(dls, 0.), torch.ones(2))
 
-@pytest.mark.parametrize('bad,says', [(np.zeros((1, 3, 2, 2)), 'ndarray'), (torch.zeros(3, 2, 2), 'shape'), (torch.zeros(1, 3, 2, 2).byte(), 'uint8'),
-    (torch.full((1, 3, 2, 2), 200.), '200'), (torch.full((1, 3, 2, 2), math.nan), 'nan')])
+def grey(v): return torch.full((1, 3, 2, 2), v)
+
+@pytest.mark.parametrize('bad,says', [
+    (np.zeros((1, 3, 2, 2)), 'ndarray'), (torch.zeros(3, 2, 2), 'shape'), (grey(0.).byte(), 'uint8'),
+    (grey(200.), '200'), (grey(-1.1), '-1.1'), (grey(1.1), '1.1'), (grey(math.nan), 'nan')])
 def test_pictures_that_cannot_be_scored(bad, says):
     with pytest.raises(InputError, match=says): segmenter.check_pictures(bad)
 
@@ -219,6 +232,8 @@ def test_colours_and_edges_of_pictures():
     picture[:, 0, :, 2] = 1.
     assert style.class_colours(picture, tensor([[0, 0, 2], [0, 0, 2]]), 4).tolist() == [[[0, 0, 0], [255, 0, 0]]]
     close(style.edge_strength(picture), tensor([[[0., 2/3]]]))
+    slope = tensor([[0., 3., 3.], [4., 4., 3.], [4., 4., 3.]]).expand(1, 3, -1, -1)
+    close(style.edge_strength(slope), tensor([[[5., 1.], [0., 1.]]]))
     class Itself(nn.Module):
         def forward(self, x): return [x]
     three = torch.stack([torch.full((3, 2, 2), v) for v in (0., .3, .9)])
@@ -230,7 +245,8 @@ NAMES = ['sky', 'sea', 'sand']
 def codes(*values): return tensor(values, dtype=torch.float)[None, :, None].expand(-1, -1, 2).contiguous()
 
 def test_names_of_classes():
-    assert styles.classes_of('sea', NAMES) == [1] and styles.classes_of(['sand', 0], NAMES) == [2, 0] and styles.classes_of(2, n_classes=3) == [2]
+    assert styles.classes_of('sea', NAMES) == [1] and styles.classes_of(['sand', 0], NAMES) == [2, 0]
+    assert styles.classes_of(2, n_classes=3) == [2]
     for wrong in ('se', 3, -1, True):
         with pytest.raises(InputError, match='no class'): styles.classes_of(wrong, NAMES)
 
@@ -244,15 +260,31 @@ def test_codes_of_two_photos():
     styles.same_shape(a, b.expand(3, -1, -1))
 
 def test_where_a_picture_changed():
-    before, after, region = torch.zeros(3, 1, 2), tensor([[[3., 1.]]]).expand(3, -1, -1), tensor([[True, False]])
-    assert styles.change_inside(before, after, region) == .75 and styles.region_colour(after, region).tolist() == [3, 3, 3]
+    before, region = torch.full((3, 1, 2), 4.), tensor([[True, False]])
+    after = tensor([[[7., 3.]]]).expand(3, -1, -1)
+    assert styles.change_inside(before, after, region) == .75
+    assert styles.region_colour(after, region).tolist() == [7, 7, 7]
+    assert styles.change_inside(before, before, region) == 0
 
 def test_one_code_of_another_photo():
     torch.manual_seed(0)
     segmap = torch.cat([ids([0, 0, 0, 1]), ids([0, 2, 2, 2])])
     both = torch.stack([codes(1, 2, 0)[0], codes(5, 0, 7)[0]])
     edited, region = sean.exchange_one(both, segmap, 2)   # class 0 is all that both have
-    assert torch.equal(edited, torch.stack([codes(5, 2, 0)[0], codes(1, 0, 7)[0]])) and torch.equal(region, segmap == 0)
+    assert torch.equal(edited, torch.stack([codes(5, 2, 0)[0], codes(1, 0, 7)[0]]))
+    assert torch.equal(region, segmap == 0)
+
+def test_small_regions_keep_their_code():
+    segmap = torch.zeros(2, 10, 10, dtype=torch.long)
+    segmap[:, 0, 0] = 1   # 1 % of the photo
+    both = torch.stack([codes(1, 2, 0)[0], codes(5, 6, 0)[0]])
+    for seed in range(8):
+        torch.manual_seed(seed)
+        assert torch.equal(sean.exchange_one(both, segmap, 1)[0], codes(5, 2, 0))
+    torch.manual_seed(0)
+    assert any(torch.equal(sean.exchange_one(both, segmap, 1, least=.01)[0], codes(1, 6, 0)) for _ in range(30))
+    edited, region = sean.exchange_one(both[:1], segmap[:1], 1)   # nobody to take a code from
+    assert torch.equal(edited, both[:1]) and not region.any()
 
 def test_edits_get_the_noise_of_their_originals():
     noise = sean.TwinNoise(2, True)((5, 3, 4, 6))
@@ -270,7 +302,8 @@ def test_mean_codes_count_photos_that_show_the_class():
 
 def test_style_of_a_user():
     z = encoder.as_style(None, None, 4, seed=3)
-    assert z.shape == (1, 4) and torch.equal(z, encoder.as_style(None, None, 4, seed=3)) and not torch.equal(z, encoder.as_style(None, None, 4, seed=4))
+    again, other = (encoder.as_style(None, None, 4, seed=o) for o in (3, 4))
+    assert z.shape == (1, 4) and torch.equal(z, again) and not torch.equal(z, other)
     assert encoder.as_style(None, tensor([1, 2, 3, 4]), 4).tolist() == [[1., 2., 3., 4.]]
     for bad in (dict(style=torch.zeros(3)), dict(style=torch.zeros(4), seed=1), dict(style=None, seed=-1)):
         with pytest.raises(InputError): encoder.as_style(None, **dict(dict(z_dim=4), **bad))
@@ -282,7 +315,8 @@ def test_noise_that_stays():
     assert torch.equal(pix2pix.Noise().eval()(ones), ones)
     for drop in (pix2pix.Noise(.25), pix2pix.Noise(.25, always=True).eval()):
         kept = drop(ones)
-        assert kept.unique().tolist() == pytest.approx([0, 4/3]) and (kept == 0).float().mean().item() == pytest.approx(.25, abs=.04)
+        assert kept.unique().tolist() == pytest.approx([0, 4/3])
+        assert (kept == 0).float().mean().item() == pytest.approx(.25, abs=.04)
 
 @pytest.mark.parametrize('size,n', [((256, 256), 8), ((1024, 512), 8), ((96, 128), 5), ((4, 8), 2)])
 def test_levels_of_a_unet(size, n): assert pix2pix.unet_levels(size) == n
@@ -303,4 +337,5 @@ def test_reads_of_half_size_maps():
     plan = LabelPlan(segmap, None, 5).at((12, 16))
     planes = F.avg_pool2d(core.onehot(segmap, 5), 3, 2, 1, count_include_pad=False)
     close(pooled_planes(plan).contiguous(), planes)
-    close(pooled_label_conv(plan, weight, 2, 2).contiguous(), F.conv2d(planes, weight, stride=2, padding=2), rtol=1e-4, atol=1e-5)
+    want = F.conv2d(planes, weight, stride=2, padding=2)
+    close(pooled_label_conv(plan, weight, 2, 2).contiguous(), want, rtol=1e-4, atol=1e-5)

@@ -4,8 +4,8 @@
     python tools/check_pages.py                     all of nbs/; exit 1 if an exercise has no test
     python tools/check_pages.py nbs/06_losses.ipynb
 
-Exercises are the numbered lines under "## Try". Tests are `assert`s and calls of fastcore's `test_...` in `#| hide` cells
-below; a cell that the tests leave out (`#| gpu`, `#| slow`, `#| shared`, `#| eval: false`) does not count.
+Exercises are the numbered lines under "## Try". Tests are `assert`s and calls of fastcore's `test_...` in `#| hide`
+cells below; a cell that is left out of tests (`#| gpu`, `#| slow`, `#| shared`, `#| eval: false`) does not count.
 """
 import ast, json, re, sys
 from pathlib import Path
@@ -46,7 +46,9 @@ def lessons(): return sorted(o for o in (ROOT/'nbs').glob('*.ipynb') if o.name[0
 def main(argv=None):
     "Print a line for each lesson; 1 if one has fewer tests than exercises"
     found = [look_at(o) for o in (sys.argv[1:] if argv is None else argv) or lessons()]
-    for o in found: print(f'{o.name:22} {o.exercises} exercises, {o.tests} tests in {o.cells} hidden cells' + ('' if o.tests >= o.exercises else '   <-- too few'))
+    for o in found:
+        few = '' if o.tests >= o.exercises else '   <-- too few'
+        print(f'{o.name:22} {o.exercises} exercises, {o.tests} tests in {o.cells} hidden cells{few}')
     return int(any(o.tests < o.exercises for o in found))
 
 if __name__ == '__main__': sys.exit(main())

@@ -64,7 +64,8 @@ def _way_down(n_in, ngf, n, norm, wrap):
 class ConcatGenerator(SPADEGenerator):
     """SPADE's trunk without SPADE: `gen(segmap, edges=None)` gives `[B,3,H,W]` in [-1, 1].
 
-    `where='every'`: the decoder with concatenation of arXiv 1903.07291, table 3. `'input'`: a way down before the same trunk, as pix2pixHD has it."""
+    `where='every'`: the decoder with concatenation of arXiv 1903.07291, table 3. `'input'`: a way down, as pix2pixHD
+    has it, before the same trunk."""
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Width, as in `SPADEGenerator`
