@@ -1,5 +1,5 @@
 """The page on hyper-parameters says what the code does: every value of the column *ours* is read off the code."""
-import ast, inspect, re
+import ast, inspect, re, tempfile
 from types import SimpleNamespace
 import pytest, torch
 from torch import nn
@@ -97,8 +97,18 @@ def order():
     return f'{seen[0]}, then {seen[1]}, same batch'
 
 def reuse():
-    assert "{'reuse_fake': True, **kwargs}" in inspect.getsource(runs.Run)
+    "What `Run` asks of `spade_learner`, and that the caller's word counts more"
+    asked, real, dls = [], runs.spade_learner, paired.PairedDataLoaders.from_landscapes(n=2, n_valid=2, size=32, bs=2)
+    def stop(*args, **kwargs): raise Asked(asked.append(kwargs['reuse_fake']))
+    runs.spade_learner = stop
+    try:
+        for kwargs in ({}, dict(reuse_fake=False)):
+            with tempfile.TemporaryDirectory() as out, pytest.raises(Asked): runs.Run(dls, f'{out}/run', **kwargs)
+    finally: runs.spade_learner = real
+    assert asked == [True, False]
     return '`gaugan train` and `Run`: True'
+
+class Asked(Exception): pass
 
 def eps_of_norm():
     n = spade.SPADE(2, 2).param_free_norm

@@ -64,7 +64,8 @@ def _way_down(n_in, ngf, n, norm, wrap):
 class ConcatGenerator(SPADEGenerator):
     """SPADE's trunk without SPADE: `gen(segmap, edges=None)` gives `[B,3,H,W]` in [-1, 1].
 
-    The rivals "pix2pixHD++ with concatenation" (`where='every'`) and "pix2pixHD++" (`'input'`) of arXiv 1903.07291, section 4.3."""
+    `where='every'`: the decoder with concatenation of arXiv 1903.07291, table 3. `'input'`: a way down, as pix2pixHD
+    has it, before the same trunk."""
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Width, as in `SPADEGenerator`
