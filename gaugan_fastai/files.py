@@ -38,7 +38,7 @@ def _no_file(fn):
         return 'does not exist','check the path'
     if stat.S_ISDIR(kind): return 'is a folder, no picture','give a file'
     if not stat.S_ISREG(kind): return 'is no file but a socket, a pipe or a device','give a file'
-    if not size: return 'is empty (0 bytes)','replace it'
+    if not size: return 'cannot be decoded, it is empty (0 bytes)','replace it'
 
 # %% ../nbs/00b_files.ipynb #3fea11fe
 def _turn(im):
@@ -128,7 +128,7 @@ def open_picture(
     except Image.DecompressionBombError: limit = 2*Image.MAX_IMAGE_PIXELS
     except PermissionError: raise file_error(what, source, 'may not be read (permission denied)', 'ask for the right to read it') from None
     except Exception: raise file_error(what, source, 'cannot be decoded, it is broken or cut off', 'replace it') from None
-    raise file_error(what, source, f'has more than {limit/1e6:.0f} million pixels', 'scale it down')
+    raise file_error(what, source, f'has more than {limit:,} pixels', 'scale it down')
 
 def open_image(
     fn, # Path of a picture

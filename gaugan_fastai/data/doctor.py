@@ -148,7 +148,7 @@ def pair_instances(
     if not (folder/'instances').is_dir(): return {}
     found,maps = _pictures(folder/'instances', 'instance', report),{stem_of(fn):fn for _,fn in pairs}
     for e in alone(maps, found, 'instance map', folder/'instances') if found else []:
-        report.problem(e.fact, e.cure.replace('take the file away', 'train without --edges'), e.file)
+        report.problem(e.fact, 'add it, or train without --edges' if e.cure.startswith('add') else e.cure, e.file)
     extra = [fn for stem,fn in found.items() if stem not in maps]
     if extra: report.note('instance map without a photo and label map', 'it is not used: take it away', *extra)
     return found

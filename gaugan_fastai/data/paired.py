@@ -182,7 +182,7 @@ def from_pairs(cls:PairedDataLoaders,
 # %% ../../nbs/03_data.paired.ipynb #d9f8a40a
 def _home(path):
     "Where a learner puts its files: the data's folder if it can be written, or the current one"
-    return path if os.access(path, os.W_OK) else '.'
+    return path if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids) else '.'
 
 @patch(cls_method=True)
 @delegates(PairedDataLoaders.from_pairs)
