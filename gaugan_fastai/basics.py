@@ -34,10 +34,12 @@ def say(
     coding = getattr(file, 'encoding', None) or 'utf-8'
     print(' '.join(map(str, words)).encode(coding, 'backslashreplace').decode(coding), file=file)
 
+# %% ../nbs/00_basics.ipynb #ab266c4b
 def check_whole(least=1, **values):
     "Raise `InputError` for the first of the named values that is no whole number of `least` or more"
     for k, v in values.items():
-        if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least: raise InputError(f'{k} is {v!r}: give a whole number of {least} or more')
+        whole = isinstance(v, (int, np.integer)) and not isinstance(v, bool)
+        if not whole or v < least: raise InputError(f'{k} is {v!r}: give a whole number of {least} or more')
 
 # %% ../nbs/00_basics.ipynb #815efa8e
 def default_palette(

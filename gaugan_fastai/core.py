@@ -15,7 +15,8 @@ from PIL import Image
 from .basics import *
 from .files import *
 
-_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map','resize_nearest','printable','say','open_image']
+_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map','resize_nearest',
+    'printable','say','open_image']
 
 # %% ../nbs/00_core.ipynb #1daaebb9
 _void_names = 'void unlabelled unlabeled unknown various ignore ignored other others dontcare undefined'.split()
@@ -118,19 +119,24 @@ def _check_lines(names):
     "Raise `InputError` for lines of codes.txt that are no names, or names too much alike"
     seen = {}
     for i,o in enumerate(names):
-        if o.startswith('#') or ' #' in o: raise InputError(f'codes holds a comment at line {i+1}, {o!r}: line number means id, take it out')
-        if not o.isprintable(): raise InputError(f'codes holds a tab or control character at line {i+1}, {o!r}: write one name a line and nothing else')
+        where = f'at line {i+1}, {o!r}'
+        comment,cure = o.startswith('#') or ' #' in o,'write one name a line and nothing else'
+        if comment: raise InputError(f'codes holds a comment {where}: line number means id, take it out')
+        if not o.isprintable(): raise InputError(f'codes holds a tab or control character {where}: {cure}')
         same = seen.setdefault(unicodedata.normalize('NFKC', o).casefold(), o)
-        if same != o: raise InputError(f'codes holds {same!r} and {o!r}: class names must differ by more than capitals and accents')
+        if same == o: continue
+        raise InputError(f'codes holds {same!r} and {o!r}: class names must differ by more than capitals and accents')
 
 def _read_palette(fn):
     "The colours in a palette.txt"
     cure,rows = 'write three integers 0..255 a line',[]
     for i,o in enumerate(_read_lines(fn, cure)):
-        if not re.fullmatch(r'\d{1,3}\s+\d{1,3}\s+\d{1,3}', o): raise InputError(f'{fn} is no palette, line {i+1} is {o!r}: {cure}')
-        rows.append([int(v) for v in o.split()])
+        colour = re.fullmatch(r'(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})', o)
+        if not colour: raise InputError(f'{fn} is no palette, line {i+1} is {o!r}: {cure}')
+        rows.append([int(v) for v in colour.groups()])
     return rows
 
+# %% ../nbs/00_core.ipynb #5518e739
 @patch(cls_method=True)
 def from_file(cls:LabelSpace,
     codes_txt, # Text file with one class name a line; a `palette.txt` beside it, "r g b" a line, is used if there
@@ -170,6 +176,7 @@ def _unknown(self:LabelSpace, values, name):
     e.values = [int(o) for o in np.unique(values) if self._look_up(o)<0]
     return e
 
+# %% ../nbs/00_core.ipynb #61905aeb
 @patch
 def _remap(self:LabelSpace, readings, name):
     "Library ids `[H,W]` of the reading whose values all mean something; `InputError` if none is such, or if two are"
@@ -179,7 +186,8 @@ def _remap(self:LabelSpace, readings, name):
     ids = found[fit[0]]
     if len(fit)>1 and (found[1] != ids).any():
         a,b = (o[tuple(np.argwhere(found[1] != ids)[0])] for o in readings)
-        raise file_error('label map', name, 'has two readings', 'save it as a grey PNG of 8 bits with the ids that you mean', f', its {a} may mean {a} or {b}')
+        cure = 'save it as a grey PNG of 8 bits with the ids that you mean'
+        raise file_error('label map', name, 'has two readings', cure, f', its {a} may mean {a} or {b}')
     return ids.astype(np.uint8 if self.n_classes<=256 else np.int64)
 
 # %% ../nbs/00_core.ipynb #67a7b898
@@ -187,7 +195,8 @@ def _remap(self:LabelSpace, readings, name):
 def _from_colours(self:LabelSpace, o):
     "Library ids `[H,W]` of a colour picture, decoded through the palette"
     check_exact(o)
-    if o.im.mode not in ('RGB','RGBA','P','PA','L','LA','1'): raise o.refuse(f'has mode {o.im.mode}', 'save its colours as RGB of 8 bits')
+    plain = o.im.mode in ('RGB','RGBA','P','PA','L','LA','1')
+    if not plain: raise o.refuse(f'has mode {o.im.mode}', 'save its colours as RGB of 8 bits')
     number = lambda rgb: rgb.astype(np.int64) @ np.array([65536,256,1])
     rgb,known = np.asarray(o.im.convert('RGB')),number(self.palette)
     order = np.argsort(known)
@@ -206,7 +215,7 @@ def _from_colours(self:LabelSpace, o):
 def with_palettes(self:LabelSpace,
     files, # Paths of label maps
 ) -> LabelSpace: # One that knows what every index looks like
-    "Look through the palettes of a data set whose indices are decoded; raise `InputError` for a file that has another one"
+    "Look through the palettes of a data set whose indices are decoded; raise `InputError` for one that differs"
     if self.decode in (None,'palette'): return self
     colours,errors = compare_palettes(files)
     if errors: raise errors[0]
@@ -218,18 +227,20 @@ def with_palettes(self:LabelSpace,
         if self._table[v] >= 0: res.palette[self._table[v]] = c
     return res
 
+# %% ../nbs/00_core.ipynb #76faad6d
 @patch
 def _check_indices(self:LabelSpace, o):
     "Raise `InputError` if a palette picture is not to be decoded by index, or has another palette than is known"
-    if self.decode is None and len(read_numbers(o))>1:
-        raise o.refuse('is a palette PNG of greys', 'an optimiser made it from a grey map, save it as a grey PNG of 8 bits')
-    if self.decode is None: raise o.refuse('is a palette PNG', "pass decode='index' if its indices are the ids, the same in all "
-        "files, or decode='palette' and palette= if its colours are the classes")
+    greys = self.decode is None and len(read_numbers(o))>1
+    if greys: raise o.refuse('is a palette PNG of greys', 'an optimiser made it of a grey map, save it as a grey PNG of 8 bits')
+    cure = "pass decode='index' if its indices are the ids, the same in all files, or decode='palette' and palette= if its "
+    if self.decode is None: raise o.refuse('is a palette PNG', cure + 'colours are the classes')
     known = getattr(self, '_colours', {})
-    for v,c in used_colours(o.im).items():
-        if known.get(v, c) == c: continue
-        raise o.refuse('has another palette than the known one', "where palettes differ an index means nothing, pass decode='palette' if the colours are "
-            'the classes, or no palette.txt if they mean nothing', f' (index {v} is {c}, not {known[v]})')
+    other = [(v,c) for v,c in used_colours(o.im).items() if known.get(v, c) != c]
+    if not other: return
+    (v,c),cure = other[0],"pass decode='palette' if the colours are the classes, or no palette.txt if they mean nothing"
+    raise o.refuse('has another palette than the known one', f'where palettes differ an index means nothing, {cure}',
+        f' (index {v} is {c}, not {known[v]})')
 
 # %% ../nbs/00_core.ipynb #2810456a
 @patch
@@ -240,8 +251,8 @@ def read(self:LabelSpace,
     o = open_picture(fn, 'label map')
     if self.decode == 'palette': return self._from_colours(o)
     readings = read_numbers(o)
-    if readings is None: raise o.refuse(f'is a colour picture (mode {o.im.mode})', "save one grey id a pixel, or pass decode='palette' and "
-        'palette= if its colours are the classes', f', first pixel {o.im.getpixel((0,0))}')
+    if readings is None: raise o.refuse(f'is a colour picture (mode {o.im.mode})', "save one grey id a pixel, or pass "
+        "decode='palette' and palette= if its colours are the classes", f', first pixel {o.im.getpixel((0,0))}')
     if o.im.mode == 'P':
         self._check_indices(o)
         if getattr(self, '_colours', {}): readings = readings[:1]
@@ -252,8 +263,9 @@ def _one_reading(source, what):
     "The numbers of a grey picture that has one reading, whatever they mean"
     o = open_picture(source, what)
     readings = read_numbers(o)
-    if readings is None or o.im.mode=='P': raise o.refuse(f'is a picture of mode {o.im.mode}', 'ids are integers, pass a grey picture or an array')
-    if any((r != readings[0]).any() for r in readings): raise o.refuse('has two readings', 'save it as a grey PNG of 8 bits')
+    grey = readings and o.im.mode != 'P'
+    if not grey: raise o.refuse(f'is a picture of mode {o.im.mode}', 'ids are integers, give a grey picture')
+    if (readings[-1] != readings[0]).any(): raise o.refuse('has two readings', 'save it as a grey PNG of 8 bits')
     return readings[0]
 
 def as_ids(
@@ -263,7 +275,8 @@ def as_ids(
     "Return ids as an int64 tensor; raise `InputError` for floats (whole numbers or not), colours and palettes"
     if isinstance(segmap, Image.Image): segmap = _one_reading(segmap, name)
     ids = segmap if isinstance(segmap, Tensor) else np.asarray(segmap)
-    whole = ids.dtype.kind in 'iub' if isinstance(ids, np.ndarray) else not (ids.is_floating_point() or ids.is_complex())
+    if isinstance(ids, Tensor): whole = not (ids.is_floating_point() or ids.is_complex())
+    else: whole = ids.dtype.kind in 'iub'
     if not whole: raise InputError(f'{name} holds {ids.dtype} values: ids are integers, convert it')
     return torch.from_numpy(ids.astype(np.int64)) if isinstance(ids, np.ndarray) else ids.long()
 
@@ -287,7 +300,8 @@ def _grey(ids, name='segmap'):
     ids = to_np(as_ids(ids, name))
     if ids.ndim != 2 or not ids.size: raise InputError(f'{name} has shape {ids.shape}: one map is [H,W]')
     low,high = ids.min(),ids.max()
-    if low < -2**31 or high >= 2**31: raise InputError(f'{name} holds id {low if low < -2**31 else high}: ids have up to 31 bits, number them anew')
+    big = low if low < -2**31 else high if high >= 2**31 else None
+    if big is not None: raise InputError(f'{name} holds id {big}: ids have up to 31 bits, number them anew')
     return Image.fromarray(ids.astype(np.uint8 if low>=0 and high<256 else np.int32))
 
 class TensorSegmap(TensorMask):

@@ -7,13 +7,11 @@ __all__ = ['thin_share', 'Report', 'pair_up', 'examine_map', 'examine_pair', 'st
            'pair_instances', 'examine', 'tell']
 
 # %% ../../nbs/03a_data.doctor.ipynb #b4b96a35
-import re
 from collections import Counter
 from hashlib import sha1
 from pathlib import Path
 import numpy as np
 from fastcore.basics import first
-from PIL import Image
 from torch import from_numpy
 from ..core import InputError, LabelSpace, PILInstances, instance_edges, printable, say
 from ..files import compare_palettes, is_foreign, is_turned, look_into, stem_of
@@ -201,7 +199,7 @@ def _judge_splits(report):
 
 # %% ../../nbs/03a_data.doctor.ipynb #ddabe760
 def _judge_palettes(report, maps):
-    "Report label maps whose palette is another one than that of the maps before them; learn the palette if there is one"
+    "Report label maps whose palette is another one than that of the maps before them; or learn the palette"
     if report.labels.decode == 'palette': return
     _,errors = compare_palettes(maps)
     for e in errors: report.fault(e, e.file)
@@ -270,7 +268,8 @@ def tell(
     "Print histogram, problems and notes"
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
     sizes = ', '.join(f'{w}x{h} ({n})' for (w,h),n in report.sizes.most_common(3))
-    say(f'{printable(report.path.name)}: pairs: {splits}; sizes (width x height): {sizes or "no map could be read"}{", ..."*(len(report.sizes)>3)}')
+    sizes = (sizes or 'no map could be read') + ', ...'*(len(report.sizes)>3)
+    say(f'{printable(report.path.name)}: pairs: {splits}; sizes (width x height): {sizes}')
     for o in _histogram(report) if report.sizes else []: say(o)
     if report.instances['all']: say(f'  {report.instances["all"]} instance maps, {report.instances["empty"]} of them with one number only')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):

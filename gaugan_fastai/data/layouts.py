@@ -12,8 +12,8 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from PIL import Image
 from ..core import *
+from .. import files
 from ..files import *
-from ..files import _EXTENSIONS
 
 # %% ../../nbs/02_data.layouts.ipynb #592a7817
 class Pair(NamedTuple):
@@ -23,7 +23,7 @@ class Pair(NamedTuple):
     instances: object = None
 
 # %% ../../nbs/02_data.layouts.ipynb #e467a7bd
-_pictures = pictures_in
+_pictures,_EXTENSIONS = pictures_in,files._EXTENSIONS                       # names that older modules use
 
 # %% ../../nbs/02_data.layouts.ipynb #866b2681
 def alone(
@@ -72,8 +72,10 @@ def _differ(pair, o, what, size, other):
     named = lambda o: f' {o}' if isinstance(o, (str,Path)) else ''
     (h,w),(H,W) = size,other
     lying = size == other[::-1] and isinstance(o, (str,Path)) and is_turned(o)
-    cure = f'the {what} is turned by its EXIF tag, so turn the label map too' if lying else 'they must show the same, so resize or crop one of them'
-    e = InputError(f'label map{named(pair.segmap)} is {w}x{h} but {what}{named(o)} is {W}x{H} pixels (width x height): {cure}')
+    cure = 'they must show the same, so resize or crop one of them'
+    if lying: cure = f'the {what} is turned by its EXIF tag, so turn the label map too'
+    sizes = f'label map{named(pair.segmap)} is {w}x{h} but {what}{named(o)} is {W}x{H} pixels'
+    e = InputError(f'{sizes} (width x height): {cure}')
     e.fact,e.file = f'{what} and label map differ in size',o
     e.cure = cure if lying else f'make both of one size, {"the map " * (what == "photo")}with nearest'
     return e
@@ -99,7 +101,7 @@ def folder_pairs(
     "Find the pairs of `path/{train,val}/{images,labels}`; raise `InputError` for whatever is missing"
     path = Path(path)
     if not path.exists(): raise InputError(f'data folder {path} does not exist: check the path')
-    if not path.is_dir(): raise InputError(f'data folder {path} is a file: give the folder with codes.txt, train and val')
+    if not path.is_dir(): raise InputError(f'data folder {path} is a file: give the folder that holds codes.txt')
     labels = LabelSpace.from_file(path/'codes.txt', **kwargs)
     def part(o): return find_pairs(path/o/'images', path/o/'labels', path/o/'instances' if edges else None)
     return *(L(o).map(part).concat() for o in (train,valid)),labels

@@ -184,6 +184,7 @@ def _home(path):
     "Where a learner puts its files: the data's folder if it can be written, or the current one"
     return path if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids) else '.'
 
+# %% ../../nbs/03_data.paired.ipynb #cd3c2f5f
 @patch(cls_method=True)
 @delegates(PairedDataLoaders.from_pairs)
 def from_folder(cls:PairedDataLoaders,
