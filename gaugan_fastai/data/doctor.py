@@ -7,16 +7,15 @@ __all__ = ['thin_share', 'Report', 'pair_up', 'examine_map', 'examine_pair', 'st
            'pair_instances', 'examine', 'tell']
 
 # %% ../../nbs/03a_data.doctor.ipynb #b4b96a35
-import re
 from collections import Counter
 from hashlib import sha1
 from pathlib import Path
 import numpy as np
 from fastcore.basics import first
-from PIL import Image
 from torch import from_numpy
-from ..core import InputError, LabelSpace, PILInstances, instance_edges
-from .layouts import _EXTENSIONS, open_photo
+from ..core import InputError, LabelSpace, PILInstances, instance_edges, printable, say
+from ..files import compare_palettes, is_foreign, is_turned, look_into, stem_of
+from .layouts import Pair, alone, check_pair, open_photo
 
 # %% ../../nbs/03a_data.doctor.ipynb #85a32bea
 _SMOOTH = .06  # more than this share of in-between boundary pixels does not happen in drawn maps
@@ -44,45 +43,35 @@ class Report:
         self.instances = Counter()                                         # instance maps: usable, empty, same (as the label map)
 
     def problem(self, what, cure, *where): self.problems.setdefault((what,cure), []).extend(where)
+    def fault(self, error, fn): self.problem(*_diagnosis(error, fn), fn)
     def note(self, what, cure, *where): self.notes.setdefault((what,cure), []).extend(where)
 
 # %% ../../nbs/03a_data.doctor.ipynb #f3e6f3cd
-def _pictures(folder, report):
+def _diagnosis(error, fn):
+    "What is wrong and the cure, in words that are the same for all files with this fault"
+    if hasattr(error, 'fact'): return error.fact,error.cure
+    words = str(error).removeprefix(f'{printable(fn)}: ').replace(f'{printable(Path(fn).parent)}/', '')
+    what,_,cure = words.partition(': ')
+    return what,cure
+
+def _pictures(folder, what, report):
     "The pictures of `folder` by stem"
-    files = sorted(o for o in folder.glob('*') if o.suffix.lower() in _EXTENSIONS and o.name[0] != '.')
-    where = '/'.join(folder.parts[-2:])
-    if not files: report.problem(f'{where} holds no picture', f'put PNG or JPEG files into {where}')
-    byname = {o.stem:o for o in files}
-    twice = [o for o in files if byname[o.stem] != o]
-    if twice: report.problem('another file has the same stem', 'keep one of them: the stem makes the pair', *twice)
-    return byname
+    try: found,errors = look_into(folder, what)
+    except InputError as e: found,errors = {},[e]
+    for e in errors: report.fault(e, e.file)
+    return found
 
 def pair_up(
     folder:Path,   # A split: holds `images` and `labels`
     report:Report, # Takes the files that have no partner
 ) -> list:         # Of (photo, label map)
     "Pair photos and label maps of a split by their stems"
-    photos,maps = (_pictures(folder/o, report) for o in ('images','labels'))
-    for one,other,miss in ((photos,maps,'label map'), (maps,photos,'photo')):
-        alone = [o for stem,o in one.items() if other and stem not in other]
-        if alone: report.problem(f'has no {miss} of the same name', f'add the {miss}, or take the file away', *alone)
+    photos,maps = _pictures(folder/'images', 'image', report),_pictures(folder/'labels', 'label', report)
+    for one,other,miss,where in ((photos,maps,'label map','labels'), (maps,photos,'photo','images')):
+        for e in alone(one, other, miss, folder/where) if other else []: report.fault(e, e.file)
     return [(photos[o],maps[o]) for o in photos if o in maps]
 
-# %% ../../nbs/03a_data.doctor.ipynb #dfd3ea21
-def _diagnosis(error, fn):
-    "What is wrong and the cure, in words that are the same for all files with this fault"
-    words = re.sub(r' \(row \d+, column \d+\)|, first pixel (\(.*?\)|\d+)', '', str(error).replace(f' {fn}', ''))
-    what,_,cure = words.partition(': ')
-    return what,cure
-
 # %% ../../nbs/03a_data.doctor.ipynb #9f289ab2
-def _unknown_ids(fn, labels):
-    "The values of a grey label map that mean nothing to `labels`"
-    def known(v):
-        try: return labels.read(Image.fromarray(np.array([[v]], dtype=np.int32))) is not None
-        except InputError: return False
-    with Image.open(fn) as im: return [int(v) for v in np.unique(np.asarray(im)) if not known(v)]
-
 def examine_map(
     fn:Path,       # A label map
     labels:LabelSpace, # What the ids mean
@@ -90,14 +79,12 @@ def examine_map(
 ):
     "The library ids `[H,W]` of a label map, or None if it cannot be used"
     try: ids = labels.read(fn)
-    except InputError as e: what,cure = _diagnosis(e, fn)
+    except InputError as e: (what,cure),bad = _diagnosis(e, fn),getattr(e, 'values', [])
     else:
         if thin_share(ids)>_SMOOTH: report.problem(*_SEAMS, fn)
         return ids
-    if 'holds id' in what:
-        bad = _unknown_ids(fn, labels)
-        if len(bad)>5 and cure.startswith('name every id'): cure = _MANY
-        what = f'label map holds ids that are no class: {", ".join(map(str, bad[:5]))}{", ..."*(len(bad)>5)}'
+    if len(bad)>5 and cure.startswith('name every id'): cure = _MANY
+    if bad: what = f'label map holds ids that are no class: {", ".join(map(str, bad[:5]))}{", ..."*(len(bad)>5)}'
     report.problem(what, cure, fn)
 
 # %% ../../nbs/03a_data.doctor.ipynb #66f9187e
@@ -109,11 +96,14 @@ def examine_pair(
     "The library ids `[H,W]` of a pair's label map, or None if the pair cannot be used"
     ids = examine_map(fn, report.labels, report)
     try: size = open_photo(photo).size
-    except InputError as e: return report.problem(*_diagnosis(e, photo), photo)
+    except InputError as e: return report.fault(e, photo)
     if ids is None: return
     report.sizes[size] += 1
-    if size == ids.shape[::-1]: return ids
-    report.problem('photo and label map differ in size', 'make both of one size, the map with nearest', photo)
+    try: check_pair(Pair(fn, photo))
+    except InputError as e: return report.fault(e, photo)
+    if is_turned(photo) and not is_turned(fn): report.note('photo is turned by its EXIF tag, its label map has none',
+        'fine if the map was drawn on the turned photo', photo)
+    return ids
 
 # %% ../../nbs/03a_data.doctor.ipynb #cf181e5c
 _STRADDLE = .05  # in the 21 COCO-Stuff samples the highest share is 0.7 %
@@ -137,7 +127,7 @@ def examine_instances(
 ):
     "Look at one instance map: can it be read, is it as large as the label map, does an id straddle classes, is it empty?"
     try: inst = np.array(PILInstances.create(fn))
-    except InputError as e: return report.problem(*_diagnosis(e, fn), fn)
+    except InputError as e: return report.fault(e, fn)
     if inst.shape != ids.shape:
         return report.problem('instance map and label map differ in size', 'make both of one size, with nearest', fn)
     share = straddle_share(inst, ids)
@@ -154,10 +144,10 @@ def pair_instances(
 ) -> dict:         # Stem -> instance map
     "The instance maps of a split that has some; `train --edges` wants one for every photo"
     if not (folder/'instances').is_dir(): return {}
-    found = _pictures(folder/'instances', report)
-    alone = [fn for _,fn in pairs if found and fn.stem not in found]
-    if alone: report.problem('has no instance map of the same name', 'add it, or train without --edges', *alone)
-    extra = [fn for stem,fn in found.items() if stem not in {o.stem for _,o in pairs}]
+    found,maps = _pictures(folder/'instances', 'instance', report),{stem_of(fn):fn for _,fn in pairs}
+    for e in alone(maps, found, 'instance map', folder/'instances') if found else []:
+        report.problem(e.fact, 'add it, or train without --edges' if e.cure.startswith('add') else e.cure, e.file)
+    extra = [fn for stem,fn in found.items() if stem not in maps]
     if extra: report.note('instance map without a photo and label map', 'it is not used: take it away', *extra)
     return found
 
@@ -196,7 +186,9 @@ def _judge_splits(report):
     seen = {}
     for split,pairs in report.pairs.items():
         for photo,_ in pairs:
-            other = seen.setdefault(sha1(photo.read_bytes()).digest(), (split,photo))
+            try: content = photo.read_bytes()
+            except OSError: continue
+            other = seen.setdefault(sha1(content).digest(), (split,photo))
             if other[0] == split: continue
             report.problem(f'photo lies in {other[0]} too', 'take it out of one of them, or scores mean nothing', photo)
     n = sum(len(o) for o in report.pairs.values())
@@ -204,6 +196,14 @@ def _judge_splits(report):
     move = 'move a tenth of the pairs to val, or name another folder with'
     if 'train' not in report.pairs: report.note('there is no folder train', f'gaugan train wants it: make it, or pass --train {first(report.pairs)}')
     if 'val' not in report.pairs: report.note('there is no folder val, and gaugan train wants one', f'{move} --valid')
+
+# %% ../../nbs/03a_data.doctor.ipynb #ddabe760
+def _judge_palettes(report, maps):
+    "Report label maps whose palette is another one than that of the maps before them; or learn the palette"
+    if report.labels.decode == 'palette': return
+    _,errors = compare_palettes(maps)
+    for e in errors: report.fault(e, e.file)
+    if not errors: report.labels = report.labels.with_palettes(maps)
 
 # %% ../../nbs/03a_data.doctor.ipynb #1ddd380f
 def examine(
@@ -214,21 +214,23 @@ def examine(
     "Look at every file of a data set; raise `InputError` if there is nothing to look at"
     path,report = Path(path),Report(path)
     if not path.is_dir(): raise InputError(f'{path} is not a folder: give the one with train/images and train/labels')
-    splits = {o.parent for kind in ('images','labels') for o in path.glob(f'*/{kind}')}
+    splits = {o.parent for kind in ('images','labels') for o in path.glob(f'*/{kind}') if not is_foreign(o.parent)}
     splits = sorted(splits, key=lambda o: (o.name != 'train', o.name))
     if not splits: raise InputError(f'{path} holds no split: make train/images and train/labels in it')
     try: report.labels = LabelSpace.from_file(path/'codes.txt', void=void, decode=decode)
     except InputError as e:
-        report.problem(*_diagnosis(e, path/'codes.txt'), path/'codes.txt')
+        report.fault(e, path/'codes.txt')
         report.named = False
         report.labels = LabelSpace(map(str, range(256)), void=None)
-    for split in splits:
-        pairs,pixels = pair_up(split, report),Counter()
+    paired = [pair_up(o, report) for o in splits]
+    _judge_palettes(report, [fn for pairs in paired for _,fn in pairs])
+    for split,pairs in zip(splits, paired):
+        pixels = Counter()
         instances = pair_instances(split, pairs, report)
         for photo,fn in pairs:
             ids = examine_pair(photo, fn, report)
             if ids is None: continue
-            if fn.stem in instances: examine_instances(instances[fn.stem], ids, report)
+            if stem_of(fn) in instances: examine_instances(instances[stem_of(fn)], ids, report)
             n = np.bincount(ids.ravel(), minlength=report.labels.n_classes)
             pixels.update({i:int(o) for i,o in enumerate(n) if o})
             report.maps.update(np.flatnonzero(n).tolist())
@@ -255,18 +257,19 @@ def _histogram(report):
 def _findings(head, found, root):
     "Lines that tell each finding, its files and its cure"
     for (what,cure),where in found.items():
-        names = [str(Path(o).relative_to(root) if Path(o).is_relative_to(root) else o) for o in where]
+        names = [printable(Path(o).relative_to(root) if Path(o).is_relative_to(root) else o) for o in where]
         files = f' ({len(names)} files, first {names[0]})' if len(names)>1 else f' ({names[0]})' if names else ''
-        yield f'{head} {what}{files}\n        cure: {cure}'
+        yield f'{head} {printable(what)}{files}\n        cure: {printable(cure)}'
 
 def tell(
     report:Report, # What `examine` found
-    say=print,     # Gets each part, a line or two
+    say=say,       # Gets each part, a line or two
 ) -> int:          # 1 if there are problems, or 0
     "Print histogram, problems and notes"
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
     sizes = ', '.join(f'{w}x{h} ({n})' for (w,h),n in report.sizes.most_common(3))
-    say(f'{report.path.name}: pairs: {splits}; sizes (width x height): {sizes or "no map could be read"}{", ..."*(len(report.sizes)>3)}')
+    sizes = (sizes or 'no map could be read') + ', ...'*(len(report.sizes)>3)
+    say(f'{printable(report.path.name)}: pairs: {splits}; sizes (width x height): {sizes}')
     for o in _histogram(report) if report.sizes else []: say(o)
     if report.instances['all']: say(f'  {report.instances["all"]} instance maps, {report.instances["empty"]} of them with one number only')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):

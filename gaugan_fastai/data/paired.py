@@ -8,7 +8,7 @@ __all__ = ['ReadSegmap', 'SegmapBlock', 'PhotoBlock', 'EdgesBlock', 'show_batch'
            'PairedFlip', 'PhotoJitter', 'SignedPhoto']
 
 # %% ../../nbs/03_data.paired.ipynb #202d832c
-import concurrent.futures as futures, math, random
+import concurrent.futures as futures, math, os, random
 from fastai.vision.all import *
 from ..core import *
 from .landscapes import draw_landscape, landscape_labels
@@ -165,6 +165,7 @@ def from_pairs(cls:PairedDataLoaders,
     "Make loaders from pairs; raise `InputError` for unusable options, sizes that differ, and (if kept) unusable files"
     pairs,n = L(Pair(*o) for o in [*train, *valid]),len(train)
     _check_options(train, valid, bs, flip, color, **kwargs)
+    labels = labels.with_palettes(o.segmap for o in pairs if isinstance(o.segmap, (str,Path)))
     resize = PairedResize(size, load)
     blocks = _kept_blocks(labels, edges, resize)
     with futures.ThreadPoolExecutor(2) as pool: sizes = list(pool.map(check_pair, pairs))
@@ -179,6 +180,11 @@ def from_pairs(cls:PairedDataLoaders,
     return cls(*dls.loaders, path=path, device=dls.device).with_facts(labels, bool(edges), resize.size)
 
 # %% ../../nbs/03_data.paired.ipynb #d9f8a40a
+def _home(path):
+    "Where a learner puts its files: the data's folder if it can be written, or the current one"
+    return path if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids) else '.'
+
+# %% ../../nbs/03_data.paired.ipynb #cd3c2f5f
 @patch(cls_method=True)
 @delegates(PairedDataLoaders.from_pairs)
 def from_folder(cls:PairedDataLoaders,
@@ -195,7 +201,7 @@ def from_folder(cls:PairedDataLoaders,
 ) -> PairedDataLoaders:
     "Make loaders from `path/{train,val}/{images,labels}` with equal stems; raise `InputError` for unusable input"
     pairs = folder_pairs(path, train, valid, edges, void=void, palette=palette, decode=decode)
-    return cls.from_pairs(*pairs, size, bs, edges=edges, path=path, **kwargs)
+    return cls.from_pairs(*pairs, size, bs, edges=edges, path=_home(path), **kwargs)
 
 @patch(cls_method=True)
 @delegates(PairedDataLoaders.from_pairs)
@@ -207,7 +213,7 @@ def from_coco_stuff(cls:PairedDataLoaders,
     **kwargs, # `PairedDataLoaders.from_pairs`; the published numbers used `load=(286,286)`
 ) -> PairedDataLoaders:
     "Make loaders from COCO-Stuff in SPADE's layout, 183 classes; raise `InputError` for unusable input"
-    return cls.from_pairs(*coco_stuff_pairs(path, edges), size, bs, edges=edges, path=path, **kwargs)
+    return cls.from_pairs(*coco_stuff_pairs(path, edges), size, bs, edges=edges, path=_home(path), **kwargs)
 
 @patch(cls_method=True)
 @delegates(PairedDataLoaders.from_pairs)
