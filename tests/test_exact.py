@@ -185,7 +185,10 @@ shots = st.lists(st.tuples(st.sampled_from(['voronoi', 'noise', 'flat']), st.int
 def test_painter_while_maps_batches_and_sizes_change(K, edges, shots):
     was = WinogradConv2d.wide, WinogradConv2d.tiles
     turn_winograd_on()
-    dense, painter = pair(K, edges)
+    try: paint_shots(*pair(K, edges), K, edges, shots)
+    finally: WinogradConv2d.wide, WinogradConv2d.tiles = was
+
+def paint_shots(dense, painter, K, edges, shots):
     seen = []
     for kind, B, H, W, seed, repeat in shots:
         seg, e = make(dict(kind=kind, B=B, H=H, W=W, K=K, edges=edges, seed=seed))
@@ -193,7 +196,6 @@ def test_painter_while_maps_batches_and_sizes_change(K, edges, shots):
         seen += [(painter(seg, e), true) for _ in range(1 + repeat)]
         seg.fill_(0)   # the caller's map is the caller's: what the painter keeps must not follow it
     for out, true in seen: assert rel(out.double(), true) < 1e-4   # those returned first too, after all the others
-    WinogradConv2d.wide, WinogradConv2d.tiles = was
 
 def test_memory_is_kept_while_somebody_holds_it(monkeypatch):
     "Freed pieces come back at the same place, and nested holders do not end each other's; other tuning is left alone"

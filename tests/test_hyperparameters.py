@@ -1,5 +1,5 @@
 """The page on hyper-parameters says what the code does: every value of the column *ours* is read off the code."""
-import ast, inspect, re
+import ast, inspect, re, tempfile
 from types import SimpleNamespace
 import pytest, torch
 from torch import nn
@@ -97,8 +97,18 @@ def order():
     learner.SynthesisLearner._do_one_batch(fake)
     return f'{seen[0]}, then {seen[1]}, same batch'
 
+class Made(Exception): pass
+
 def reuse():
-    assert "{'reuse_fake': True, **kwargs}" in inspect.getsource(runs.Run)
+    "What `Run` gives to `spade_learner`"
+    def made(dls, **kwargs): raise Made(kwargs)
+    dls, real = paired.PairedDataLoaders.from_landscapes(n=2, n_valid=1, size=32, bs=2, seed=0), runs.spade_learner
+    runs.spade_learner = made
+    try:
+        for given in ({}, dict(reuse_fake=False)):
+            with tempfile.TemporaryDirectory() as d, pytest.raises(Made) as e: runs.Run(dls, f'{d}/run', **given)
+            assert e.value.args[0]['reuse_fake'] == (not given)
+    finally: runs.spade_learner = real
     return '`gaugan train` and `Run`: True'
 
 def eps_of_norm():
