@@ -6,14 +6,12 @@
 __all__ = ['read_state', 'recognise', 'model_config', 'load_exactly', 'load_original', 'save_pretrained', 'from_pretrained']
 
 # %% ../nbs/15_pretrained.ipynb #ca1c1d4b
-import inspect, json, os, pickle, shutil
+import inspect, json, pickle
 from importlib.metadata import version
 
 import torch
 from torch import nn
 from fastcore.all import *
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from .core import InputError, LabelSpace
 from .critics import MultiScaleCritic
@@ -22,26 +20,64 @@ from .layers import refresh_spectral
 from .models.pix2pix import UNetGenerator
 from .models.sean import SEANGenerator, sean_config, split_surplus
 from .models.spade import SPADEGenerator
+from .safe import check_finite
+from .weights import checksum, own_copy, pack_weights, read_weights, write_together
 
 # %% ../nbs/15_pretrained.ipynb #0dac1a22
-def read_state(
-    path, # A `.pth` file with a state_dict, as the authors' code saves it
-) -> dict: # Tensors by name
-    """Read a checkpoint; nothing in the file is run, and `DataParallel`'s prefix `module.` is dropped.
+def _is_plain(v):
+    "Has this tensor all its numbers in memory?"
+    if v.layout != torch.strided or v.is_quantized or v.is_meta: return False
+    return v.numel()*v.element_size() <= v.untyped_storage().nbytes()
 
-    Raises `InputError` for a missing or damaged file, one that holds more than tensors, and what is no state_dict."""
-    path = Path(path)
-    if not path.is_file(): raise InputError(f'there is no checkpoint {path}')
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
+def _load(path):
+    try: return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
         raise InputError(f'{path} was refused: it is no checkpoint, or holds more than tensors, and reading that could '
             'run code; if you trust it, save its state_dict alone') from e
     except Exception as e: raise InputError(f'{path} cannot be read ({type(e).__name__}): is the file whole?') from e
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+
+# %% ../nbs/15_pretrained.ipynb #d5409761
+_wraps, _nets = ('module', '_orig_mod'), ('netG', 'netD', 'netE', 'generator', 'critic')
+_newer = dict(original='_orig') | {f'0._{o}': f'_{o}' for o in 'uv'}
+
+def _older_name(key, path):
+    "The name of a tensor in the older spectral norm, for one of the newer"
+    layer, mark, rest = key.partition('.parametrizations.')
+    name, _, part = rest.partition('.')
+    if mark and part not in _newer:
+        raise InputError(f'{path} holds {key}, which belongs to no spectral norm (to a weight norm?), and no network here has another: '
+            'take it off with torch.nn.utils.parametrize.remove_parametrizations and save again')
+    return f'{layer}.{name}{_newer[part]}' if mark else key
+
+def _plain_names(state, path):
+    "The state without what wrappers put before names"
+    plain = lambda k: _older_name('.'.join(o for o in k.split('.') if o not in _wraps), path)
+    names = {k: plain(k) for k in state if k != 'n_averaged'}
+    twice = [k for k, o in names.items() if o in state and o != k]
+    if len(set(names.values())) < len(names): raise InputError(f'{path} holds some tensors twice, with and without a prefix ({_few(twice)}): save the state_dict of one network')
+    inside = sorted({o.split('.')[0] for o in names.values()})
+    if not set(inside) & set(_nets): return {o: state[k] for k, o in names.items()}
+    if len(inside) > 1: raise InputError(f'{path} holds more than one network ({", ".join(inside[:4])}): save the state_dict of the one you mean')
+    return {o.partition('.')[2]: state[k] for k, o in names.items()}
+
+# %% ../nbs/15_pretrained.ipynb #142d58eb
+def _few(keys): return f'{len(keys)} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})'
+
+def read_state(
+    path, # A `.pth` file with a state_dict, as the authors' code saves it
+) -> dict: # Tensors by name
+    """Read a checkpoint; nothing in the file is run, and what wrappers put before the names is dropped.
+
+    Raises `InputError` for a missing or damaged file, one that holds more than tensors, and what is no state_dict of one network."""
+    path = Path(path)
+    if not path.is_file(): raise InputError(f'there is no checkpoint {path}')
+    state = _load(path)
+    if not isinstance(state, dict) or not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         held = f'a {type(state).__name__}' + f' of {", ".join(map(str, state))[:60]}'*isinstance(state, dict)
         raise InputError(f'{path} holds {held}, but a state_dict is needed, tensors by name: save model.state_dict()')
-    if not all(k.startswith('module.') for k in state): return state
-    return {k.removeprefix('module.'): v for k, v in state.items()}
+    odd = [k for k, v in state.items() if not _is_plain(v)]
+    if odd: raise InputError(f'{path} holds tensors whose numbers are not all there (sparse, quantised, expanded): {_few(odd)}')
+    return _plain_names(state, path)
 
 # %% ../nbs/15_pretrained.ipynb #76ec5db5
 _marks = {'.ace_0.': 'SEAN generator', 'head_0.norm_0.mlp_shared.': 'SPADE generator', 'fc_mu.': 'SPADE encoder',
@@ -126,31 +162,38 @@ def _arguments(model):
     usual = {k: p.default for k, p in inspect.signature(type(model)).parameters.items()}
     return ', '.join(f'{k}={v!r}' for k, v in model_config(model).items() if v != usual[k])
 
-def _few(keys): return f'{len(keys)} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})'
-
 # %% ../nbs/15_pretrained.ipynb #add685d4
 def load_exactly(
     model, # A network, best built on torch's device 'meta'
     state, # Tensors by name
     source='the state', # Where they come from, for the message
 ): # The model, in eval mode
-    """Give `model` the tensors of `state`, with every key and every shape accounted for.
+    """Give `model` copies of the tensors of `state`, with every key and every shape accounted for.
 
     Only batch norm's counter `num_batches_tracked`, which nothing here reads, may be absent. Raises `InputError` that
-    counts and names what is missing, not expected, or of another shape."""
+    counts and names what is missing, not expected, of another shape or kind, and numbers that are none; the model is untouched then."""
     want = model.state_dict()
     state = {k: torch.tensor(0) for k in want if k.endswith('num_batches_tracked')} | state
     faults = dict(missing=[k for k in want if k not in state], unexpected=[k for k in state if k not in want])
-    faults['of another shape'] = [f'{k} {tuple(state[k].shape)} for {tuple(v.shape)}' for k, v in want.items()
-        if k in state and state[k].shape != v.shape]
+    both = {k: (v, state[k]) for k, v in want.items() if k in state}
+    faults['of another shape'] = [f'{k} {tuple(b.shape)} for {tuple(a.shape)}' for k, (a, b) in both.items() if a.shape != b.shape]
+    faults['of another kind'] = [f'{k} {b.dtype}' for k, (a, b) in both.items() if a.is_floating_point() > b.is_floating_point() or b.is_meta]
     faults = '; '.join(f'{what} {_few(keys)}' for what, keys in faults.items() if keys)
     if faults: raise InputError(f'{source} does not fit {type(model).__name__}({_arguments(model)}): keys {faults}')
-    model.load_state_dict({k: v.to(want[k].dtype) for k, v in state.items()}, assign=True)
+    state = {k: own_copy(v, want[k].dtype) for k, v in state.items()}
+    check_finite(state, source)
+    model.load_state_dict(state, assign=True)
     return refresh_spectral(model, n=0).eval()
 
 def _on_meta(cls, config):
     "Build a network without memory for its weights, which come from a file"
     with torch.device('meta'): return cls(**config)
+
+def _described(what, f, *args, **kwargs):
+    "The result of `f`, which builds from what a file says; whatever it stumbles over is the file's fault"
+    try: return f(*args, **kwargs)
+    except InputError: raise
+    except Exception as e: raise InputError(f'{what} ({type(e).__name__}: {e})') from e
 
 # %% ../nbs/15_pretrained.ipynb #af59a220
 def _with_labels(model, codes):
@@ -167,8 +210,10 @@ def _with_labels(model, codes):
 def _config_of(path, kind, state, family, **kwargs):
     "Class and arguments of the network in a checkpoint, or an error for one that cannot be loaded"
     looks = f'looks like a {kind}' if kind else f'is of no known network (keys {_few(list(state))})'
-    if kind == 'SEAN generator' and family in (None, 'sean'): return SEANGenerator, sean_config(state)
-    if family == 'sean' and kind == 'SPADE critic': return MultiScaleCritic, _critic_config(state, False) | dict(strides=(2, 2, 2))
+    sean = kind == 'SEAN generator' and family in (None, 'sean') or family == 'sean' and kind == 'SPADE critic'
+    if sean and kwargs['edges']: raise InputError(f'{path} {looks} of SEAN, which reads no instance edges: leave edges out')
+    if kind == 'SEAN generator' and sean: return SEANGenerator, sean_config(state) | dict(upsampling=kwargs['upsampling'])
+    if sean: return MultiScaleCritic, _critic_config(state, False) | dict(strides=(2, 2, 2))
     if kind not in ('SPADE generator', 'SPADE critic', 'SPADE encoder') or family not in (None, 'spade'):
         asked = f' and family={family!r} was asked for' if family else ''
         raise InputError(f'{path} {looks}{asked}, which is not supported yet: '
@@ -184,18 +229,20 @@ def load_original(
     path, # The authors' `latest_net_G.pth`, `latest_net_D.pth` or `latest_net_E.pth`
     family=None, # 'spade', 'sean', or None to recognise it by its keys (SEAN's critic needs 'sean')
     edges:bool=False, # Was it trained with instance edges? (Its last label channel is the edge map)
-    upsampling:str='normal', # 'normal' or 'more', which leave no trace in the shapes; 'most' is recognised
+    upsampling:str='normal', # 'normal' or 'more', which leave no trace in the shapes (SEAN's too); 'most' is recognised
     aspect:float=1., # Width / height of the pictures, for a generator that starts from z
     codes=None, # Names of the classes in the order of the channels, or a `LabelSpace`: becomes `model.labels`
 ): # `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`, in eval mode
     """Load a checkpoint of SPADE's authors; width, classes, norms and layers are read off its names and shapes.
 
-    Raises `InputError` where the file is unsafe or unreadable, belongs to another network, or any key is missing,
-    not expected or of another shape."""
+    Raises `InputError` where the file is unsafe or unreadable, belongs to another network, holds numbers that are none, or
+    any key is missing, not expected or of another shape."""
     state = read_state(path)
-    cls, config = _config_of(path, recognise(state), state, family, edges=edges, upsampling=upsampling, aspect=aspect)
+    options = dict(edges=edges, upsampling=upsampling, aspect=aspect)
+    odd = f'{path} has shapes that no network here has'
+    cls, config = _described(odd, _config_of, path, recognise(state), state, family, **options)
     state, surplus = split_surplus(state, config['n_classes']) if cls is SEANGenerator else (state, {})
-    model = load_exactly(_on_meta(cls, config), state, path)
+    model = load_exactly(_described(odd, _on_meta, cls, config), state, path)
     if surplus: model.keep_surplus(surplus, path)
     return _with_labels(model, codes)
 
@@ -238,8 +285,9 @@ def _check_pair(generator, encoder):
 
 def _card_text(card):
     "JSON with one entry a line"
-    try: return '{\n' + ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items()) + '\n}\n'
-    except TypeError as e: raise InputError(f'the card cannot be written as JSON: {e}') from e
+    lines = lambda: ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items())
+    try: return f'{{\n{lines()}\n}}\n'.encode()
+    except (TypeError, ValueError) as e: raise InputError(f'the card cannot be written as JSON: {e}') from e
 
 # %% ../nbs/15_pretrained.ipynb #b37e7e38
 def _checked_labels(model, labels):
@@ -249,17 +297,27 @@ def _checked_labels(model, labels):
     has = f"the model has {model.n_classes}" if hasattr(model, 'n_classes') else 'an encoder has none'
     raise InputError(f'labels have {labels.n_classes} classes, but {has}')
 
-def _write(model, text, folder, half):
-    "Write weights and card beside their final names, then move them"
-    folder.mkdir(parents=True, exist_ok=True)
-    kind = lambda v: torch.float16 if half and v.is_floating_point() else v.dtype
-    state = {k: v.detach().cpu().to(kind(v)).contiguous() for k, v in model.state_dict().items()}
-    save_file(state, folder/'model.safetensors.part')
-    (folder/'model.json.part').write_text(text, encoding='utf-8')
-    shutil.copymode(folder/'model.json.part', folder/'model.safetensors.part')   # safetensors lets nobody else read its files
-    for o in ('model.safetensors', 'model.json'): os.replace(folder/f'{o}.part', folder/o)
+def _tensors(model):
+    "What is written of a model: its state, and under `extra.` what it keeps beside it (`extra_state()`)"
+    extra = model.extra_state() if hasattr(model, 'extra_state') else {}
+    return model.state_dict() | {f'extra.{k}': v for k, v in extra.items()}
+
+def _about(model, labels, words, more):
+    "The card without checksums"
+    _check_rebuilds(model)
+    n_parameters, labels = sum(o.numel() for o in model.parameters()), _checked_labels(model, labels)
+    about = dict(format='gaugan_fastai 1', version=version('gaugan_fastai'), model=type(model).__name__)
+    about |= dict(config=model_config(model), n_parameters=n_parameters, labels=_labels_card(labels))
+    twice = more.keys() & (about.keys() | {'encoder', 'sha256'})
+    if twice: raise InputError(f'{", ".join(sorted(twice))} is what the card says by itself: choose another name')
+    return about | words | more
 
 # %% ../nbs/15_pretrained.ipynb #b60732f7
+def _packed(model, labels, words, more, half):
+    "Card and weights of one model; nothing is written yet"
+    data = pack_weights(_tensors(model), f'this {type(model).__name__}', half)
+    return _about(model, labels, words, more) | dict(sha256={'model.safetensors': checksum(data)}), data
+
 def save_pretrained(
     model, # A `SPADEGenerator`, `MultiScaleCritic` or `StyleEncoder`
     folder, # Where `model.safetensors` and `model.json` go; made if need be
@@ -270,17 +328,18 @@ def save_pretrained(
     half:bool=False, # Write numbers of 16 bits: half the size, three digits
     **card, # Anything else for the card that JSON can hold: scores, source, ...
 ) -> Path: # The folder
-    "Write weights and card; raise `InputError` for a model or card that could not be read back"
-    _check_rebuilds(model)
-    folder, encoder = Path(folder), encoder or getattr(model, 'encoder', None)
+    """Write weights and card; raise `InputError` for a model or card that could not be read back, and numbers that are none.
+
+    What `model.extra_state()` returns (tensors by name), where there is such a method, is written with the weights. A refusal leaves the folder as it was."""
+    folder, encoder, words = Path(folder), encoder or getattr(model, 'encoder', None), dict(licence=licence, training=training)
     _check_pair(model, encoder)
-    n_parameters, labels = sum(o.numel() for o in model.parameters()), _checked_labels(model, labels)
-    about = dict(format='gaugan_fastai 1', version=version('gaugan_fastai'), model=type(model).__name__)
-    about |= dict(config=model_config(model), n_parameters=n_parameters, labels=_labels_card(labels))
-    if encoder: about['encoder'] = 'encoder'
-    words = dict(licence=licence, training=training)
-    _write(model, _card_text(about | words | card), folder, half)
-    if encoder: save_pretrained(encoder, folder/'encoder', half=half, **words)
+    about, data = _packed(model, labels, words, card, half)
+    files = {folder/'model.safetensors': data}
+    if encoder:
+        theirs, data = _packed(encoder, None, words, {}, half)
+        files |= {folder/'encoder/model.safetensors': data, folder/'encoder/model.json': _card_text(theirs)}
+        about |= dict(encoder='encoder', sha256=about['sha256'] | {'encoder/model.safetensors': checksum(data)})
+    write_together(files | {folder/'model.json': _card_text(about)})
     return folder
 
 # %% ../nbs/15_pretrained.ipynb #686dbb13
@@ -290,8 +349,9 @@ def _read_card(path):
         raise InputError(f'there is no model {str(path.parent)!r}: pass a folder with model.json and model.safetensors '
             'as save_pretrained writes it')
     try: card = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise InputError(f'{path} is no JSON: {e}') from e
-    if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in _models: return card
+    except (ValueError, RecursionError) as e: raise InputError(f'{path} is no JSON: {e}') from e
+    except OSError as e: raise InputError(f'{path} cannot be read ({e.strerror})') from e
+    if isinstance(card, dict) and card.get('format') == 'gaugan_fastai 1' and card.get('model') in list(_models): return card
     raise InputError(f'{path} is no card of a model that this version knows ({", ".join(_models)})')
 
 # %% ../nbs/15_pretrained.ipynb #526e90ad
@@ -299,6 +359,18 @@ def _find(name):
     "The folder of a model: a path, or a name in `data/weights` of a checkout"
     here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
     return here/name if not Path(name).exists() and (here/name/'model.json').is_file() else Path(name)
+
+# %% ../nbs/15_pretrained.ipynb #0e23d7b5
+def _from_card(card):
+    "Network without weights, labels and checksums that a card describes"
+    return _on_meta(_models[card['model']], card['config']), _card_labels(card['labels']), dict(card.get('sha256', {}))
+
+def _encoder_of(folder, name, sha256):
+    "The encoder in a folder inside of a generator's"
+    if not isinstance(name, str) or name in ('', '..') or Path(name).name != name: raise InputError(f'{folder}/model.json says that the encoder is in {name!r}, which is no folder beside it')
+    encoder = from_pretrained(folder/name)
+    if sha256 in (None, encoder.card.get('sha256', {}).get('model.safetensors')): return encoder
+    raise InputError(f'{folder/name} is not the encoder that was saved with this generator (another checksum): save the two again')
 
 def _attach(generator, encoder):
     "Set `generator.encoder`, but not as a submodule: keys and parameters of the generator stay what they are"
@@ -313,15 +385,16 @@ def from_pretrained(
 
     A generator that was saved with its encoder has it as `encoder` (not a part of its parameters).
 
-    Raises `InputError` for an unknown name, and where card and weights are damaged or do not belong together."""
+    Raises `InputError` for an unknown name, where card and weights are damaged or do not belong together (a checksum, where the
+    card has one), and for weights with numbers that are none. Old files need no checksum."""
     folder = _find(name_or_path)
-    card = _read_card(folder/'model.json')
-    try: model, labels = _on_meta(_models[card['model']], card['config']), _card_labels(card['labels'])
-    except (AttributeError, KeyError, TypeError) as e:
-        raise InputError(f'{folder}/model.json does not describe a {card["model"]} ({type(e).__name__}: {e})') from e
-    try: state = load_file(folder/'model.safetensors')
-    except (SafetensorError, OSError) as e: raise InputError(f'{folder}/model.safetensors cannot be read: {e}') from e
-    model = load_exactly(model, state, f'{folder}/model.safetensors')
+    card, file = _read_card(folder/'model.json'), folder/'model.safetensors'
+    model, labels, sums = _described(f'{folder}/model.json does not describe a {card["model"]}', _from_card, card)
+    state = read_weights(file, sums.get(file.name))
+    beside = [k for k in state if k.startswith('extra.') and hasattr(model, 'load_extra_state')]
+    extra = {k.removeprefix('extra.'): state.pop(k) for k in beside}
+    model = load_exactly(model, state, file)
+    if extra: _described(f'{file} holds unusable extra tensors', model.load_extra_state, extra)
     model.card = card
-    if 'encoder' in card: _attach(model, from_pretrained(folder/card['encoder']))
+    if 'encoder' in card: _attach(model, _encoder_of(folder, card['encoder'], sums.get(f'{card["encoder"]}/model.safetensors')))
     return _with_labels(model, labels)

@@ -11,10 +11,9 @@ __all__ = ['confusion', 'iou', 'mean_iou', 'pixel_accuracy', 'confusion_scores',
 import json, math
 import torch
 from fastai.vision.all import *
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from .core import *
 from .losses import lite0, lite0_input
+from .weights import checksum, pack_weights, read_weights, write_together
 
 # %% ../nbs/07b_segmenter.ipynb #15873c02
 def confusion(
@@ -219,12 +218,12 @@ def save_segmenter(
     segmenter:Segmenter, # Trained segmenter
     folder, # Folder to write `segmenter.safetensors` and `segmenter.json` to
 )->Path:
-    "Write weights and card of a segmenter."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k,v in segmenter.state_dict().items()}, folder/'segmenter.safetensors')
-    card = dict(n_out=segmenter.n_out, nfs=list(segmenter.nfs), scale=segmenter.scale, card=segmenter.card)
-    (folder/'segmenter.json').write_text(json.dumps(card, indent=1))
+    "Write weights and card of a segmenter, both or none; raises `InputError` for weights that are no numbers and a card that is no JSON."
+    folder,data = Path(folder),pack_weights(segmenter.state_dict(), 'the segmenter')
+    card = dict(n_out=segmenter.n_out, nfs=list(segmenter.nfs), scale=segmenter.scale, card=segmenter.card, sha256=checksum(data))
+    try: text = json.dumps(card, indent=1)
+    except (TypeError,ValueError) as e: raise InputError(f"the segmenter's card cannot be written as JSON: {e}") from e
+    write_together({folder/'segmenter.safetensors': data, folder/'segmenter.json': text.encode()})
     return folder
 
 def load_segmenter(
@@ -235,8 +234,10 @@ def load_segmenter(
     try:
         o = json.loads((folder/'segmenter.json').read_text())
         res = Segmenter(o['n_out'], tuple(o['nfs']), o['scale'])
-        res.load_state_dict(load_file(folder/'segmenter.safetensors'))
+        state = read_weights(folder/'segmenter.safetensors', o.get('sha256'))
+        res.load_state_dict(state)
         res.card = o['card']
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
-        raise InputError(f'{folder} holds no segmenter ({type(e).__name__}): train one with train_segmenter and save_segmenter') from e
+    except (OSError,ValueError,KeyError,TypeError,AttributeError,RuntimeError) as e:
+        why = str(e) if isinstance(e, InputError) else type(e).__name__
+        raise InputError(f'{folder} holds no segmenter ({why}): train one with train_segmenter and save_segmenter') from e
     return res.eval()

@@ -1,6 +1,6 @@
 """Where the tests find data that is not part of the project, and what they do without it."""
 import os
-os.environ['OMP_NUM_THREADS'] = '1'   # two workers on two cores: more threads only get in each other's way
+os.environ['OMP_NUM_THREADS'] = os.environ.get('GAUGAN_TEST_THREADS', '1')   # two workers on two cores: more threads only get in each other's way
 
 from pathlib import Path
 import pytest

@@ -161,16 +161,23 @@ def recipe_vgg(seed=71):
     return res
 
 def vgg_gaps():
-    "Differences of features, distances, loss and gradient"
+    "Differences of features, distances, loss and (in float64) gradient"
     info, t = read('spade/vgg/vgg_loss.json'), load_file(reference('spade/vgg/vgg_loss.safetensors'))
     loss = PerceptualLoss(VGG19Features(recipe_vgg()))
-    x, y = picture(t['x_u8']).requires_grad_(), picture(t['y_u8'])
+    x, y = picture(t['x_u8']), picture(t['y_u8'])
     assert list(loss.weights) == info['layer_weights']
     feats = worst((f[:, :4], t[f'feat_x.{i}']) for i, f in enumerate(loss.features(x)))
     l1 = max(abs(d.item() - w) for d, w in zip(loss.distances(x, y), info['per_layer_l1'], strict=True))
     value = loss(x, y)
-    value.backward()
-    return dict(features=feats, distances=l1, loss=abs(value.item() - info['loss']), gradient=gap(x.grad, t['grad_x']))
+    return dict(features=feats, distances=l1, loss=abs(value.item() - info['loss']), gradient=gap(vgg_gradient(torch.float64), t['grad_x'].double()))
+
+def vgg_gradient(dtype):
+    "The gradient at the picture x"
+    t, loss = load_file(reference('spade/vgg/vgg_loss.safetensors')), PerceptualLoss(VGG19Features(recipe_vgg()))
+    loss.net.to(dtype)
+    x, y = picture(t['x_u8']).to(dtype).requires_grad_(), picture(t['y_u8']).to(dtype)
+    loss(x, y).backward()
+    return x.grad
 
 # -- encoder ------------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ def test_edges_come_from_the_instances(scenes):
     assert torch.equal(edges.as_subclass(torch.Tensor), torch.stack(want))
     assert (edges & ~instance_edges(seg)).any(), 'they tell more than the label map'
 
+@pytest.mark.numeric
 def test_both_networks_read_the_edges(learn):
     seg, edges, photo = [o.as_subclass(torch.Tensor) for o in learn.dls.valid.one_batch()]
     gen, critic = learn.model.generator.eval(), learn.model.critic.eval()
@@ -101,6 +102,7 @@ def test_training_moves_the_edge_channel(scenes):
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
     assert cb.seen == dict(generator=2, critic=2)
 
+@pytest.mark.numeric
 def test_predict_takes_instances_or_their_edges(learn, scenes):
     m, i = scenes/'val/labels/00052.png', scenes/'val/instances/00052.png'
     by_file, by_array = learn.predict(m, instances=i), learn.predict(m, instances=read(i))

@@ -14,6 +14,8 @@ from gaugan_fastai.models.style import diversity, interpolate, paint_styles, sam
 from gaugan_fastai.pretrained import from_pretrained, load_original, save_pretrained
 from reference_cases import ENCODER_SIZES, TOL, encoder_gaps, gap, picture, read, reference
 
+pytestmark = pytest.mark.numeric
+
 # -- the original's numbers ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('size', ENCODER_SIZES)

@@ -25,6 +25,7 @@ from gaugan_fastai.spade import SPADE, SPADEResBlk
 from gaugan_fastai.turns import SynthesisGAN, critic_turn, generator_turn
 from gaugan_fastai.winograd import QuickConv2d, WinogradConv2d, quick_convs
 
+pytestmark = pytest.mark.numeric
 quick = partial(settings, deadline=None, derandomize=True)
 befores, afters = dict(none=noop, double=upsample2, relu=F.relu), dict(none=noop, leaky=leaky, tanh=torch.tanh)
 
@@ -43,9 +44,12 @@ def outcome(model, exact, dtype, x, *args, **kwargs):
     return out.detach().double(), {'x': x.grad.double(), **{n: p.grad.double() for n, p in model.named_parameters()}}
 
 def errors(true, res):
-    "Relative error of the output, and the worst of the gradients; those that are only rounding noise do not count"
+    """Relative error of the output, and the worst of the gradients.
+
+    A bias before a norm has no gradient but rounding noise, some units of the last digit of the largest: errors below 1e-2 of that count by it,
+    so that 1e-3 in float32 means 1e-5 of the largest gradient, 170 units."""
     (y, dy), (z, dz) = true, res
-    floor = 1e-4*max(o.norm() for o in dy.values())
+    floor = 1e-2*max(o.norm() for o in dy.values())
     return ((z - y).norm()/max(y.norm(), 1e-3)).item(), max(((dz[n] - d).norm()/max(d.norm(), floor)).item() for n, d in dy.items())
 
 def compare(model, x, *args, **kwargs):
@@ -181,7 +185,10 @@ shots = st.lists(st.tuples(st.sampled_from(['voronoi', 'noise', 'flat']), st.int
 def test_painter_while_maps_batches_and_sizes_change(K, edges, shots):
     was = WinogradConv2d.wide, WinogradConv2d.tiles
     turn_winograd_on()
-    dense, painter = pair(K, edges)
+    try: paint_shots(*pair(K, edges), K, edges, shots)
+    finally: WinogradConv2d.wide, WinogradConv2d.tiles = was
+
+def paint_shots(dense, painter, K, edges, shots):
     seen = []
     for kind, B, H, W, seed, repeat in shots:
         seg, e = make(dict(kind=kind, B=B, H=H, W=W, K=K, edges=edges, seed=seed))
@@ -189,7 +196,6 @@ def test_painter_while_maps_batches_and_sizes_change(K, edges, shots):
         seen += [(painter(seg, e), true) for _ in range(1 + repeat)]
         seg.fill_(0)   # the caller's map is the caller's: what the painter keeps must not follow it
     for out, true in seen: assert rel(out.double(), true) < 1e-4   # those returned first too, after all the others
-    WinogradConv2d.wide, WinogradConv2d.tiles = was
 
 def test_memory_is_kept_while_somebody_holds_it(monkeypatch):
     "Freed pieces come back at the same place, and nested holders do not end each other's; other tuning is left alone"
@@ -394,7 +400,7 @@ def make_gan():
 def turns_of(gan, ddp, part):
     "Gradients of the generator in its turn, then the critic's in its own"
     seg, edges = voronoi(4, (64, 64), 40)
-    photo = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))*2 - 1
+    photo = (torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))*2 - 1).to(gan.generator.fc.weight)
     xb, grads = (seg[part], edges[part]), {}
     fake, losses = ddp(*xb, photo=photo[part], turn=generator_turn)
     for name in ('generator', 'critic'):
@@ -408,22 +414,27 @@ def one_of_two(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
     PatchConv2d.many = 1
-    gan = make_gan()
-    ddp = DistributedDataParallel(gan, find_unused_parameters=True)
-    grads = turns_of(gan, ddp, slice(2*rank, 2*rank + 2))
-    if rank == 0: torch.save(grads, f'{folder}/grads.pt')
+    for dtype in (torch.float64, torch.float32):
+        gan = make_gan().to(dtype)
+        grads = turns_of(gan, DistributedDataParallel(gan, find_unused_parameters=True), slice(2*rank, 2*rank + 2))
+        if rank == 0: torch.save(grads, f'{folder}/{dtype}.pt')
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch was built without distributed')
 def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path, monkeypatch):
-    "Through DistributedDataParallel, with instance norm, which does not mix the pictures of a batch"
+    """Through DistributedDataParallel, with instance norm, which does not mix the pictures of a batch.
+
+    float64 decides, for each parameter: a batch of 4 and two of 2 add the same numbers in another order, which costs some 1e-14 there.
+    In float32 a bias before a norm has no gradient but rounding noise, so the whole gradient is compared."""
     torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     monkeypatch.setattr(PatchConv2d, 'many', 1)
-    gan, theirs = make_gan(), torch.load(tmp_path/'grads.pt', weights_only=True)
-    ours = turns_of(gan, gan, slice(None))
-    assert set(ours) == set(theirs) and any(n.startswith('critic') for n in ours)
-    for net in ('generator', 'critic'):
-        floor = 1e-3*max(g.norm() for n, g in ours.items() if n.startswith(net))   # biases before a norm: 0 but for rounding
-        for n, g in ours.items():
-            if n.startswith(net): assert (theirs[n] - g).norm() <= 1e-5*max(g.norm(), floor), n
+    for dtype, close in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        gan, theirs = make_gan().to(dtype), torch.load(tmp_path/f'{dtype}.pt', weights_only=True)
+        ours = turns_of(gan, gan, slice(None))
+        assert set(ours) == set(theirs) and any(n.startswith('critic') for n in ours)
+        for net in ('generator', 'critic'):
+            off, all_of = {n: (theirs[n] - g).norm() for n, g in ours.items() if n.startswith(net)}, {n: g.norm() for n, g in ours.items() if n.startswith(net)}
+            whole = torch.stack([*all_of.values()]).norm()
+            assert torch.stack([*off.values()]).norm() <= close*whole, (dtype, net)
+            if dtype == torch.float64: assert not [n for n in off if off[n] > close*max(all_of[n], 1e-3*whole)]   # a bias before a norm: 0 but for rounding

@@ -47,18 +47,20 @@ def test_the_critic_is_kept_if_asked_for(run, scenes, tmp_path):
     assert gaugan('train', scenes, '--out', tmp_path/'run', *tiny)[0] == 0
     assert not (tmp_path/'run/model/critic').exists()
 
+@pytest.mark.numeric
 def test_adapted_networks_do_what_the_old_ones_did(run, scenes, renamed):
+    "In float64: the columns stand in another order, so the same numbers are added in another order too"
     old, new = (PairedDataLoaders.from_folder(o, size=32, bs=4).valid.one_batch() for o in (scenes, renamed))
     labels = LabelSpace(new_codes, void=None)
     plain = lambda o: o.as_subclass(torch.Tensor)
     for net in (from_pretrained(run/'model'), from_pretrained(run/'model/critic')):
-        for p in net.parameters(): p.data.mul_(4)
-        more, args = adapt_classes(net, labels, {'Lake': 'water'}), ()
-        if isinstance(net, MultiScaleCritic): args = plain(old[1]),
+        for p in net.double().parameters(): p.data.mul_(4)
+        more, args = adapt_classes(net, labels, {'Lake': 'water'}).double(), ()
+        if isinstance(net, MultiScaleCritic): args = plain(old[1]).double(),
         with torch.no_grad(): a, b = net(plain(old[0]), *args), more(plain(new[0]), *args)
         if args: a, b = a[0][-1], b[0][-1]
         assert a.std() > 1e-4
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        assert (a - b).norm() < 1e-9*a.norm()
 
 def test_a_learner_starts_from_a_run(run, renamed):
     dls = PairedDataLoaders.from_folder(renamed, size=32, bs=4)
@@ -89,6 +91,7 @@ def test_a_critic_is_no_start(run, renamed):
     with pytest.raises(InputError, match='holds a critic'):
         spade_learner(PairedDataLoaders.from_folder(renamed, size=32, bs=4), pretrained=run/'model/critic', perceptual=None)
 
+@pytest.mark.numeric
 def test_a_generator_from_z_keeps_its_first_layer(tmp_path):
     gen = SPADEGenerator(3, ngf=2, nhidden=4, z_dim=8, size=64)
     gen.labels = LabelSpace('abc', void=None)

@@ -10,6 +10,7 @@ from gaugan_fastai.data.transforms import SignedPhoto
 from gaugan_fastai.models import pix2pix, sean as models_sean, spade as models_spade
 from fastai.vision.all import TensorImage
 
+pytestmark = pytest.mark.numeric
 PAGE = ROOT/'docs/hyperparameters.md'
 modules = (models_spade, spade, critics, losses, learner, callbacks, turns, layers, paired, core, runs, encoder, pix2pix, cli, models_sean)
 call, preset = re.compile(r'`([\w.]+)\((\w+)=([^`]+)\)`'), re.compile(r"`(presets\[[^`]+\]) = (\d+)`")

@@ -38,6 +38,7 @@ def test_kid_needs_no_other_package():
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=300)
     assert res.stdout.strip() == 'True', res.stderr
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('n', [2, 7, 40])
 def test_kid_is_the_formula(n):
     "With subsets as large as the set, also where the features are large (float32 against float64)"
@@ -46,6 +47,7 @@ def test_kid_is_the_formula(n):
     want = poly_mmd(y.flatten(1).double(), x.flatten(1).double()).item()
     assert kid(x, y, subsets=3, subset_size=n, feature=flat) == pytest.approx((want, 0), abs=1e-5)
 
+@pytest.mark.numeric
 def test_kid_is_unbiased():
     "Mean of 300 estimates from 6 pictures against the closed form for two Gaussians"
     d,delta,g = 12,.6,torch.Generator().manual_seed(0)
@@ -58,6 +60,7 @@ def test_kid_is_unbiased():
     vals = np.array([one(i) for i in range(300)])
     assert abs(vals.mean()-truth) < 3.5*vals.std()/300**.5
 
+@pytest.mark.numeric
 def test_kid_order_of_batches_and_seed():
     x,y = torch.rand(10,3,4,4),-torch.rand(9,3,4,4)
     assert kid(x, y, feature=flat, bs=3) == kid(x, y, feature=flat, bs=10) == kid(x.split(4), y.split(2), feature=flat)
@@ -66,6 +69,7 @@ def test_kid_order_of_batches_and_seed():
     kid(x, y, feature=flat)
     assert torch.equal(state, torch.get_rng_state())
 
+@pytest.mark.numeric
 def test_kid_can_be_pickled_and_reset():
     m = KID(flat, subsets=2)
     m.update(torch.rand(4,3,4,4), real=True), m.update(torch.rand(4,3,4,4), real=False)
@@ -74,6 +78,7 @@ def test_kid_can_be_pickled_and_reset():
     m.reset()
     assert m.n == [0,0]
 
+@pytest.mark.numeric
 def test_features_are_those_of_the_network():
     from gaugan_fastai.losses import lite0, lite0_features
     x = torch.rand(2,3,224,224)*2-1
@@ -90,6 +95,7 @@ def test_too_few_pictures():
     with pytest.raises(InputError, match='cannot be drawn from 1'): kid(torch.zeros(1,3,8,8), torch.zeros(9,3,8,8), feature=flat)
     with pytest.raises(InputError, match='subset_size <= 4'): kid(torch.zeros(4,3,8,8), torch.zeros(9,3,8,8), feature=flat, subset_size=5)
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('n1,n2,d', [(20,30,50), (300,20,8), (40,40,40)])
 def test_frechet_is_the_printed_formula(n1, n2, d):
     "More pictures than features and fewer; against the square root by eigenvalues"
@@ -133,6 +139,7 @@ def test_bad_maps(p, t, words):
 
 # The segmenter
 
+@pytest.mark.numeric
 def test_segmenter_trains_both_groups_and_is_repeatable(dls, segmenter, scenes):
     pairs = [(s.segmap, s.photo) for s in scenes]
     dls2 = PairedDataLoaders.from_pairs(pairs[:16], pairs[16:], landscape_labels(), size=32, bs=4, seed=0)
@@ -145,6 +152,7 @@ def test_segmenter_trains_both_groups_and_is_repeatable(dls, segmenter, scenes):
     assert segmenter.card['n_train'] == 16 and segmenter.card['size'] == [32,32] and not segmenter.training
     json.dumps(segmenter.card)
 
+@pytest.mark.numeric
 def test_first_epoch_leaves_the_encoder_alone(dls):
     learn = segmenter_learner(dls)
     learn.freeze()
@@ -152,6 +160,7 @@ def test_first_epoch_leaves_the_encoder_alone(dls):
     learn.fit(1, 1e-2)
     for k,v in learn.model.encoder.named_parameters(): assert torch.equal(v, before[k]), k
 
+@pytest.mark.numeric
 def test_void_counts_neither_in_loss_nor_in_scores():
     labels = LabelSpace(['a','b','void'])
     seg = np.zeros((32,32), np.uint8)
@@ -181,6 +190,7 @@ def test_batches_with_edges(scenes, tmp_path):
     cb.before_batch()
     assert cb.learn.xb[0] is photo and cb.learn.yb[0] is seg and len(cb.learn.xb) == len(cb.learn.yb) == 1
 
+@pytest.mark.numeric
 def test_save_and_load(segmenter, scenes, tmp_path):
     x = pictures([s.photo for s in scenes[:3]])
     back = load_segmenter(save_segmenter(segmenter, tmp_path/'a'/'b'))
@@ -198,6 +208,7 @@ def test_any_size(segmenter, hw):
 
 # Both scores
 
+@pytest.mark.numeric
 def test_score_pictures(segmenter, scenes):
     labels = landscape_labels()
     x,seg = pictures([s.photo for s in scenes]),torch.from_numpy(np.stack([s.segmap for s in scenes])).long()
@@ -236,6 +247,7 @@ def street():
         return pictures([np.array(f(Image.open(o).resize((128,96), Image.BILINEAR))) for o in fns[::len(fns)//n][:n]])
     return photos
 
+@pytest.mark.numeric
 def test_kid_ranks_real_photos(street):
     "40 a side to be quick: photos of other streets, then the same photos with damage of growing strength"
     net,blur = KIDFeatures(),lambda r: lambda im: im.filter(ImageFilter.GaussianBlur(r))

@@ -18,6 +18,7 @@ from gaugan_fastai.modulation import can_be_exact, norm_stats, plan_of, repeats_
 from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 
+pytestmark = pytest.mark.numeric
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 
 def voronoi(B, size, K, cells=6, seed=0):
@@ -233,12 +234,10 @@ def smooth(monkeypatch):
     monkeypatch.setattr(SPADE, '_by_patterns', bend)
 
 def differ(a, b):
-    "Relative error of the output, and the worst of a parameter's gradient"
+    "Relative error of the output, and the worst of a parameter's gradient; small ones (biases before a norm have 0 and rounding noise) by the largest"
     (y, dy), (z, dz) = a, b
-    scale = max(o.norm() for o in dy.values())
-    big = [n for n in dy if dy[n].norm() > 1e-5*scale]            # biases in front of a norm have gradient 0
-    assert len(big) > .6*len(dy)
-    return rel(z, y), max(rel(dz[n], dy[n]) for n in big)
+    floor = 1e-3*max(o.norm() for o in dy.values())               # 1e-3 of it is 17 units of the last digit in float32
+    return rel(z, y), max(((dz[n] - dy[n]).norm()/max(dy[n].norm(), floor)).item() for n in dy)
 
 def compare(gen, seg, edges, monkeypatch, train):
     """float64: the same function and gradients. float32: outputs within 1e-4, gradients within 1e-3 of the true ones.

@@ -9,6 +9,7 @@ from gaugan_fastai.models.pix2pix import UNetGenerator, pix2pix_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from torch import nn
 
+pytestmark = pytest.mark.numeric
 K = 5
 def maps(b, h, w): return torch.randint(K, (b, h, w), generator=torch.Generator().manual_seed(0))
 

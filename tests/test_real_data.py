@@ -26,6 +26,7 @@ def test_every_map_is_read_and_fits_its_photo(name, counts, n_classes, void):
         seen |= set(np.unique(seg).tolist())
     assert seen == set(range(n_classes))
 
+@pytest.mark.numeric
 def test_camvid_is_scaled_as_a_whole():
     dls = PairedDataLoaders.from_folder(shared_path('data/camvid'), size=(96,128), bs=4, seed=0, cache=False)
     seg,photo = dls.valid.one_batch()

@@ -16,6 +16,8 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.sean import SEANGenerator, sean_learner
 from gaugan_fastai.sean import StyleEncoder, region_means
 
+pytestmark = pytest.mark.numeric
+
 @pytest.mark.parametrize('exact', [True, False])
 @pytest.mark.parametrize('case', CASES)
 def test_fixture(case, exact, monkeypatch):

@@ -9,6 +9,8 @@ from gaugan_fastai.core import InputError
 from gaugan_fastai.models.spade import SPADEGenerator
 from reference_cases import GENERATORS as CASES, TOL, build, gap, generator_case as reference, generator_gaps, inputs, settings
 
+pytestmark = pytest.mark.numeric
+
 @pytest.mark.parametrize('case', CASES)
 def test_fixture(case):
     diffs = generator_gaps(case)
