@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.autograd import Function
 from torch.nn import functional as F
-from .modulation import Remember
+from .layers import own_spectral
+from .modulation import Remember, recorded
 
 # %% ../nbs/04a_convs.ipynb #0f0d5350
 def _patches(x, ks, padding): return F.unfold(x, ks, padding=padding).transpose(0, 1).flatten(1)
@@ -19,23 +20,27 @@ class PatchConv2d(nn.Conv2d):
     """A `Conv2d` that multiplies its weight by patches where pixels are few and weights many, on a CPU; elsewhere it is a plain one.
 
     Same parameters, keys, results and gradients as `nn.Conv2d`, with or without `spectral`."""
-    few,many,exact,sigma = 256,2**20,True,None   # at most so many pixels in the batch, at least so many weights; `exact=False`: always plain
+    few,many,exact = 256,2**20,True   # at most so many pixels in the batch, at least so many weights; `exact=False`: always plain
     def forward(self, x):
         if not self._few(x): return super().forward(x)
-        sigma,self.sigma = self.sigma,None
-        if sigma is not None: y = _SpectralProduct.apply(x, self.weight_orig, *sigma, self.kernel_size, self.padding)
+        norm = self.takes_sigma(x)
+        if norm: y = _SpectralProduct.apply(x, self.weight_orig, *norm.measure(self, self.training), self.kernel_size, self.padding)
         else: y = self.weight.flatten(1) @ _patches(x, self.kernel_size, self.padding)
         if self.bias is not None: y = y + self.bias[:,None]
         B,_,H,W = x.shape
         return y.view(-1, B, H, W).transpose(0, 1)
 
     def _few(self, x):
+        if recorded(): return False
         weight = self._parameters.get('weight_orig', self.weight)
         if not self.exact or x.device.type != 'cpu' or x.ndim != 4 or weight.numel() < self.many or len(x)*x.shape[2]*x.shape[3] > self.few: return False
         same = all(2*p == k-1 for p,k in zip(self.padding, self.kernel_size)) if isinstance(self.padding, tuple) else False
         return same and self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == 'zeros'
 
-    def takes_sigma(self, x): return self._few(x) and x.dtype == self.weight_orig.dtype and not torch.is_autocast_enabled('cpu')
+    def takes_sigma(self, x):
+        "The spectral norm whose sigma divides the result for this x, or None where the weight itself is divided"
+        if not self._few(x) or x.dtype != self._parameters.get('weight_orig', self.weight).dtype or torch.is_autocast_enabled('cpu'): return None
+        return own_spectral(self)
 
 # %% ../nbs/04a_convs.ipynb #5e44ad13
 class _SpectralProduct(Function):
@@ -61,6 +66,11 @@ class _SpectralProduct(Function):
         return F.fold(dx, x.shape[2:], ks, padding=padding), (left @ right.T).view_as(weight), *[None]*5
 
 # %% ../nbs/04a_convs.ipynb #f9222910
+def _packs():
+    "Has this torch oneDNN, and the two operations that keep weights in its order? They are torch's own, not promised to stay"
+    ops = '_reorder_convolution_weight','_convolution_pointwise'
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, o) for o in ops)
+
 def _pack(weight, shape, stride, padding, dilation, groups):
     return torch.ops.mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups, shape)
 
@@ -69,19 +79,24 @@ class PackedConv2d(nn.Conv2d):
     def forward(self, x):
         if not self._can_pack(x): return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.shape != x.shape: self.shape,self.kept = x.shape,Remember()
         how = list(self.stride),list(self.padding),list(self.dilation),self.groups
-        packed = self.kept(lambda w: _pack(w, list(x.shape), *how), self.weight)
+        packed = self._kept_for(x.shape)(lambda w: _pack(w, list(x.shape), *how), self.weight)
         stride,padding,dilation,groups = how
         return torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, padding, stride, dilation, groups, 'none', [], '')
 
+    def _kept_for(self, shape):
+        "What is kept for pictures of this shape; shape and `Remember` change together, since another thread may look"
+        if self.kept[0] == shape: return self.kept[1]
+        self.kept = kept = shape,Remember()
+        return kept[1]
+
     def _can_pack(self, x):
-        return self._paints(x) and 4*self.weight.numel() >= x.numel() and torch.backends.mkldnn.is_available() and not isinstance(self.padding, str)
+        return self._paints(x) and 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
 
     def _paints(self, x):
         "On a CPU in float32, no gradient asked for, nothing recorded?"
         if x.device.type != 'cpu' or x.dtype != torch.float32 or self.weight.dtype != x.dtype or self.padding_mode != 'zeros': return False
-        if torch.is_autocast_enabled('cpu') or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
+        if torch.is_autocast_enabled('cpu') or recorded(): return False
         return not (torch.is_grad_enabled() and any(o is not None and o.requires_grad for o in (x, self.weight, self.bias)))
 
 # %% ../nbs/04a_convs.ipynb #ee38e497
@@ -90,6 +105,5 @@ def pack_convs(
 )->nn.Module: # The same network, with the same weights and keys
     "Let convolutions keep their weights in the order in which oneDNN reads them; it takes effect on CPUs, in float32."
     for m in model.modules():
-        if (type(m) is nn.Conv2d or isinstance(m, PatchConv2d)) and hasattr(torch.ops.mkldnn, '_convolution_pointwise'):
-            m.__class__,m.shape,m.kept = PackedConv2d,None,Remember()
+        if type(m) is nn.Conv2d or isinstance(m, PatchConv2d): m.__class__,m.kept = PackedConv2d,(None,Remember())
     return model

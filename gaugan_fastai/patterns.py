@@ -209,8 +209,9 @@ class SizePlan:
         "Patterns of the label map; `.reads` sums rows of a table `[ks*ks*n_in,C]`: the weights of a convolution"
         key = ks, stride, padding
         if key not in self._made:
-            self._made[key] = p = Patterns(self.codes, len(self.classes), ks, stride, padding)
+            p = Patterns(self.codes, len(self.classes), ks, stride, padding)
             p.reads = RowSum.from_entries(self._channels(p.taps), ks*ks*self.n_in)
+            self._made[key] = p   # whole: another thread may look
         return self._made[key]
 
     def stacked(self,

@@ -96,7 +96,9 @@ def _give_back_from(libc, pieces, end): return libc.mallopt(-3, pieces), libc.ma
 
 @contextmanager
 def kept_memory():
-    "Keep freed memory for the next who asks, for the whole process, and give it back at the end. Linux with glibc; elsewhere nothing happens"
+    """Keep freed memory for the next who asks, for the whole process, and give it back at the end, with this thread's `workspace`.
+
+    Linux with glibc; elsewhere nothing happens. Afterwards pieces of 32 MB or more go back to the system at once, and glibc no longer moves that bound by itself."""
     libc, me = _libc(), object()
     if libc is None: return (yield)
     with _lock:
@@ -106,6 +108,7 @@ def kept_memory():
     finally:
         with _lock:
             _holders.discard(me)
+            workspace.memory = None
             if not _holders: _give_back_from(libc, *_thresholds['usual']), libc.malloc_trim(0)
 
 # %% ../nbs/01a_pixels.ipynb #3c8a559b

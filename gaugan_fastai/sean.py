@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from fastcore.all import *
 
-from .core import InputError, onehot, resize_nearest
+from .core import InputError, onehot
+from .spade import planes_of, smaller
 
 # %% ../nbs/12_sean.ipynb #003c8b56
 def region_means(
@@ -19,7 +20,7 @@ def region_means(
     n_classes:int, # Number of classes K
 ): # `[B,K,S]`; zeros for a class without pixels
     "Average `features` over the region of each class, all images and classes at once (SEAN, section 3.1)"
-    planes = onehot(resize_nearest(segmap, features.shape[-2:]), n_classes).flatten(2).to(features.dtype)
+    planes = planes_of(smaller(segmap, features.shape[-2:]), n_classes, features.dtype).flatten(2)
     sums = planes @ features.flatten(2).transpose(1, 2)
     return sums/planes.sum(2, keepdim=True).clamp_min(1)
 
@@ -46,7 +47,7 @@ class StyleEncoder(nn.Module):
 
     def forward(self, image, segmap):
         if not image.is_floating_point(): raise InputError(f'the style image holds {image.dtype}, but floats in [-1, 1] are needed: bytes/127.5 - 1 makes them')
-        if image.shape[-2:] != segmap.shape[-2:] or len(image) != len(segmap): raise InputError(
+        if image.shape[-2:] != segmap.shape[-2:] or image.shape[0] != segmap.shape[0]: raise InputError(
             f'the style image has shape {tuple(image.shape)} and its segmap {tuple(segmap.shape)}: a photo [B,3,H,W] '
             'and its own label map [B,H,W] are needed')
         return region_means(self.model(image), segmap, self.n_classes)

@@ -175,13 +175,13 @@ def encode_all(
     gen, # A `SEANGenerator` in eval mode
     batches, # Of (segmap, photo), such as `dls.train`
     n:int=256, # Photos at most
-): # `[N,K,S]` on the CPU
+): # `[N,K,S]` on the CPU; zeros for a class that a photo does not show
     "Encode many photos"
     res, device = [], gen.fc.weight.device
     with torch.no_grad():
         for segmap, photo in batches:
             segmap, photo = (o.as_subclass(torch.Tensor).to(device) for o in (segmap, photo))
-            res.append(gen.encode(photo, segmap).cpu())
+            res.append(gen.encode_shown(photo, segmap).cpu())
             if sum(map(len, res)) >= n: break
     if not res: raise InputError('there is no photo to encode: the batches are empty')
     return torch.cat(res)[:n]

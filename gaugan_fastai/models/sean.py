@@ -7,16 +7,18 @@ __all__ = ['sean_presets', 'SEANGenerator', 'mean_codes', 'SEANGAN', 'UsualStyle
            'change_outside', 'locality_term', 'sean_config', 'split_surplus', 'original_state']
 
 # %% ../../nbs/13_models.sean.ipynb #bd4a4ca4
-import math, re, warnings, cloudpickle, torch
+import math, re, threading, warnings, cloudpickle, torch
 from contextlib import contextmanager
 from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor, show_image
 
-from ..ace import SEAN, SEANResBlk
+from ..ace import SEANResBlk, keep_tables
 from ..callbacks import ModelAverage, SampleGrid
 from ..core import InputError, check_whole, colorize, resize_nearest
+from ..modulation import recorded
+from ..safe import check_finite
 from ..critics import MultiScaleCritic
 from ..layers import upsample2
 from ..data.layouts import open_photo
@@ -24,8 +26,8 @@ from ..data.transforms import SignedPhoto
 from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
-from ..modulation import Remember
 from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
+from ..spade import plain
 from ..turns import SynthesisGAN
 
 # %% ../../nbs/13_models.sean.ipynb #4ced3370
@@ -61,10 +63,14 @@ class SEANGenerator(SPADEGenerator):
     def encode(self,
         image, # Photos `[B,3,H,W]` in [-1, 1]
         segmap, # Their own label maps, int64 `[B,H,W]`
-    ): # `[B,K,S]`; zeros for a class that does not occur
+    ): # `[B,K,S]`; for a class that does not occur its usual code, or zeros where there is none
         "Read the style of every region of a photo"
+        return self.fill(self.encode_shown(image, segmap))
+
+    def encode_shown(self, image, segmap):
+        "Do what `encode` does, with zeros for every class that does not occur"
         maps = self._label_maps(segmap, None)
-        return self.Zencoder(image.as_subclass(torch.Tensor), maps.segmap)
+        return self.Zencoder(plain(image), maps.segmap)
 
     def forward(self, segmap, codes=None, noise=None):
         maps = self._label_maps(segmap, None)
@@ -73,7 +79,7 @@ class SEANGenerator(SPADEGenerator):
         x = self.first(maps)
         for (block, double), style in zip(self.stages(), styles):
             size = [o << double for o in x.shape[-2:]]
-            x = block(x, maps, style, [draws((len(x), 0, *size)) for _ in range(len(block))], upsample2 if double else noop)
+            x = block(x, maps, style, [draws((x.shape[0], 0, *size)) for _ in range(len(block))], upsample2 if double else noop)
         draws.done()
         return self._picture(x, block)
 
@@ -89,17 +95,25 @@ def _draws(self:SEANGenerator, noise, maps):
 @patch
 def _check_codes(self:SEANGenerator, codes, maps):
     "Codes `[B,K,S]` of the weights' type and device; one set of codes serves a whole batch"
-    want = len(maps), self.n_classes, self.style_dim
-    if not isinstance(codes, torch.Tensor) or codes.ndim != 3 or tuple(codes.shape[1:]) != want[1:] or len(codes) not in (1, want[0]):
+    want = maps.segmap.shape[0], self.n_classes, self.style_dim
+    if not isinstance(codes, torch.Tensor) or codes.ndim != 3 or tuple(codes.shape[1:]) != want[1:] or codes.shape[0] not in (1, want[0]):
         what = tuple(codes.shape) if isinstance(codes, torch.Tensor) else f'a {type(codes).__name__}'
         raise InputError(f'codes are {what}, but [B,K,S] = {want} is needed: gen.encode(image, segmap) gives them')
-    return codes.as_subclass(torch.Tensor).to(self.fc.weight).expand(want)
+    return self.fill(plain(codes).to(self.fc.weight).expand(want))
+
+@patch
+def fill(self:SEANGenerator,
+    codes, # `[B,K,S]`; zeros for a class without a code
+): # `[B,K,S]`
+    "Give each class without a code its usual one, where there is one; not in training, while the encoder moves"
+    if self.usual is None or self.training: return codes
+    return torch.where(codes.any(-1, keepdim=True), codes, self.usual.to(codes))
 
 @patch
 def _styles(self:SEANGenerator, codes, maps):
     "`StyleCodes` for each stage, None for the last, from codes, a list of codes, photos, or None (`usual`, or zeros)"
     n = len(self.stages()) - 1
-    if codes is None: codes = self.fc.weight.new_zeros(1, self.n_classes, self.style_dim) if self.usual is None else self.usual[None]
+    if codes is None: codes = self.fc.weight.new_zeros(1, self.n_classes, self.style_dim)
     if isinstance(codes, torch.Tensor) and codes.ndim == 4: codes = self.encode(codes, maps)
     each = list(codes) if isinstance(codes, (list, tuple)) else [codes]
     if len(each) not in (1, n): raise InputError(f'{len(each)} codes were given, but there are {n} blocks with styles: '
@@ -110,13 +124,34 @@ def _styles(self:SEANGenerator, codes, maps):
 @patch
 def _kept_styles(self:SEANGenerator, each):
     "If the generator keeps them: the `StyleCodes` of the last forward where the codes are the same again"
-    if not self.keeps: return [StyleCodes(o) for o in each]
+    if recorded() or not self.keeps: return [StyleCodes(o) for o in each]
     last = self.last_codes or []
     same = len(last) == len(each) and all(torch.equal(a.codes, b) for a, b in zip(last, each))
-    if not same: self.last_codes = [StyleCodes(o.clone()) for o in each]
-    return self.last_codes
+    if not same: self.last_codes = last = [StyleCodes(o.clone()) for o in each]
+    return last
 
 # %% ../../nbs/13_models.sean.ipynb #e2edb358
+@patch
+def usual_classes(self:SEANGenerator): # `L` of names, or of ids where the generator has no `labels`
+    "The classes that have a usual code"
+    ids, labels = [] if self.usual is None else self.usual.any(1).nonzero()[:, 0].tolist(), getattr(self, 'labels', None)
+    return L(ids) if labels is None else L(labels.codes[i] for i in ids)
+
+@patch
+def extra_state(self:SEANGenerator) -> dict:
+    "What is saved beside the weights: `usual`, the usual codes `[K,S]`, where there are some"
+    return {} if self.usual is None else dict(usual=self.usual)
+
+@patch
+def load_extra_state(self:SEANGenerator, state:dict):
+    "Take what `extra_state` gave; raise `InputError` for what does not fit"
+    want, unknown = (self.n_classes, self.style_dim), [k for k in state if k != 'usual']
+    if unknown: raise InputError(f'a SEANGenerator has no {unknown[0]!r} beside its weights, usual codes only: was the file written by a newer version?')
+    usual = state.get('usual')
+    if usual is not None and tuple(usual.shape) != want: raise InputError(f'usual codes have shape {tuple(usual.shape)}, but {want} = (n_classes, style_dim) is needed')
+    if usual is not None: check_finite(state, 'the set of usual codes')
+    self.usual = None if usual is None else usual.to(self.fc.weight)
+
 @patch
 def __getstate__(self:SEANGenerator): return {**self.__dict__, 'last_maps': None, 'last_codes': None}
 
@@ -130,8 +165,7 @@ def groups(self:SEANGenerator):
 def for_inference(self:SEANGenerator):
     "Make a copy for painting, see `SPADEGenerator`; what maps and codes decide is kept while they stay"
     new = SPADEGenerator.for_inference(self)
-    for m in new.modules():
-        if isinstance(m, SEAN): m.keeps, m.Spade.keeps, m.kept = True, False, Remember()
+    keep_tables(new)
     return new
 
 # %% ../../nbs/13_models.sean.ipynb #9453805b
@@ -144,7 +178,7 @@ def mean_codes(
     with torch.no_grad():
         for segmap, photo in batches:
             segmap, photo = (cast(o, Tensor).to(gen.fc.weight.device) for o in (segmap, photo))
-            codes = gen.encode(photo, segmap)
+            codes = gen.encode_shown(photo, segmap)
             has = codes.abs().sum(2, keepdim=True) > 0
             total, count = total + codes.sum(0), count + has.sum(0)
     return total/count.clamp_min(1)
@@ -167,15 +201,17 @@ class SEANGAN(SynthesisGAN):
         return both[:-n], dict(edited=both[-n:], region=region)
 
 class UsualStyles(Callback):
-    "Forget the usual styles where training begins: the encoder changes"
+    "Forget the usual styles where training begins, and those that were asked for meanwhile: the encoder changes"
     def before_train(self): self.learn.model.generator.usual = None
+    after_train = before_train
 
 # %% ../../nbs/13_models.sean.ipynb #5a184ff1
+_one_at_a_time = threading.Lock()   # threads that ask for usual codes would read the data loader at once
+
 class SEANLearner(SynthesisLearner):
     "A `SynthesisLearner` that paints each photo again from its map and its own styles (SEAN, section 3.3)"
-    def __init__(self, dls, generator, critic, objective, terms=None, edits:float=0., cbs=None, **kwargs):
-        super().__init__(dls, generator, critic, objective, terms, cbs=L(UsualStyles()) + L(cbs), **kwargs)
-        self.model = SEANGAN(generator, critic, objective, terms)
+    def __init__(self, dls, generator, critic, objective, terms=None, edits:float=0., cbs=None, gan_func=SEANGAN, **kwargs):
+        super().__init__(dls, generator, critic, objective, terms, cbs=L(UsualStyles()) + L(cbs), gan_func=gan_func, **kwargs)
         self.model.edits = edits
 
     def _split(self, b):
@@ -186,29 +222,39 @@ class SEANLearner(SynthesisLearner):
     def usual_codes(self, n_batches=8):
         "Mean codes `[K,S]` over some training batches; kept on the generator until it trains again"
         gen = self.model.generator
-        if gen.usual is None and len(self.dls.train):
-            with self.painting(): gen.usual = mean_codes(gen, (b for b, _ in zip(self.dls.train, range(n_batches))))
+        with _one_at_a_time:
+            if gen.usual is None and len(self.dls.train):
+                batches = (b for b, _ in zip(self.dls.train, range(n_batches)))
+                with self.painting() as painter: usual = mean_codes(painter, batches)
+                gen.usual = usual
         return gen.usual
 
     @contextmanager
-    def styled(self, codes):
-        "Let `codes` `[K,S]` be the usual ones for a while"
-        gen, before = self.model.generator, self.usual_codes()
-        gen.usual = before if codes is None else codes.reshape(gen.n_classes, gen.style_dim)
-        try: yield
-        finally: gen.usual = before
+    def painting(self):
+        "See `SynthesisLearner`; what paints knows the usual codes, if they have been asked for"
+        with super().painting() as gen:
+            gen.usual = self.model.generator.usual
+            yield gen
 
     def predict(self, item, codes=None, size='data', **kwargs):
-        "Paint the picture of one label map in the styles `codes`, `[K,S]` (None: the usual ones), see `SynthesisLearner`"
-        with self.styled(codes): return super().predict(item, size, **kwargs)
+        """Paint the picture of one label map in the styles `codes`, `[K,S]`, see `SynthesisLearner`.
+
+        A class without a code (zeros), and all of them where there are no codes, have their usual style."""
+        gen, _ = self.model.generator, self.usual_codes()
+        if codes is not None: codes = codes.reshape(1, gen.n_classes, gen.style_dim)
+        return super().predict(item, size, codes=codes, **kwargs)
 
     def encode(self, photo, segmap):
-        "Codes `[K,S]` of a photo and its own label map: files, PIL images, or (the map) library ids `[H,W]`"
+        """Codes `[K,S]` of a photo and its own label map: files, PIL images, or (the map) library ids `[H,W]`.
+
+        Classes that the photo lacks have their usual code."""
+        self.usual_codes()
         gen, ids = self.model.generator, _as_ids(segmap, self.labels)
         photo = SignedPhoto()(TensorImage(image2tensor(open_photo(photo))))[None]
         size = paint_size(ids.shape[-2:], self.dls.size, gen.factor)
         photo = F.interpolate(cast(photo, Tensor), size, mode='bilinear', antialias=True)
-        with self.painting(): return gen.encode(photo.to(gen.fc.weight), resize_nearest(ids, size).to(gen.fc.weight.device))[0]
+        photo, ids = photo.to(gen.fc.weight), resize_nearest(ids, size).to(gen.fc.weight.device)
+        with self.painting() as gen: return gen.encode(photo, ids)[0]
 
 # %% ../../nbs/13_models.sean.ipynb #ebb212c2
 @patch
@@ -233,7 +279,8 @@ def export(self:SEANLearner, fname='export.pkl', **kwargs):
     "Write generator (averaged weights, usual styles) and transforms to `path/fname` for `load_learner`"
     self.usual_codes()
     with self.painting() as gen:
-        light = SEANLearner(self.dls.new_empty(), gen, None, self.model.objective, path=self.path, model_dir=self.model_dir)
+        paths = dict(path=self.path, model_dir=self.model_dir)
+        light = SEANLearner(self.dls.new_empty(), gen, None, self.model.objective, gan_func=self.gan_func, **paths)
         light.remove_cbs(light.cbs.filter(lambda cb: cb.name == 'progress'))
         torch.save(light, self.path/fname, pickle_module=cloudpickle, **kwargs)
 
@@ -309,6 +356,7 @@ _telling = ('head_0.ace_0.Spade.mlp_shared.0.weight', 'head_0.conv_0.bias', 'hea
 
 def sean_config(
     state, # Tensors by name, as SEAN's authors save a generator
+    upsampling:str='normal', # 'normal' or 'more', which leave no trace in the shapes
 ) -> dict: # Arguments of `SEANGenerator`
     "Read the widths of a generator off its shapes; the number of classes is what its label branch reads"
     for k in _telling:
@@ -316,7 +364,8 @@ def sean_config(
     nhidden, n_classes, *_ = state['head_0.ace_0.Spade.mlp_shared.0.weight'].shape
     ngf, style_dim, width = (len(state[k]) for k in _telling[1:])
     spectral = any(k.endswith('weight_orig') for k in state)
-    return dict(n_classes=n_classes, ngf=ngf//16, nhidden=nhidden, style_dim=style_dim, width=width, spectral=spectral)
+    return dict(n_classes=n_classes, ngf=ngf//16, nhidden=nhidden, style_dim=style_dim, width=width, upsampling=upsampling,
+        spectral=spectral)
 
 # %% ../../nbs/13_models.sean.ipynb #7669b254
 def _layer_class(key):

@@ -24,8 +24,10 @@ from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, 
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from ..modulation import Remember, hooked
+from ..modulation import Remember, hooked, plan_of, recorded
+from ..patterns import LabelPlan
 from ..pixels import Scratch
+from ..safe import check_finite
 from ..winograd import quick_convs
 from ..spade import SPADE, SPADEResBlk, label_maps
 
@@ -94,14 +96,14 @@ class SPADEGenerator(nn.Module):
         z=None, # Style, float `[B,z_dim]`; None draws it
     ): # `[B,16*ngf,H/32,W/32]`, or /64, /128
         "Make the first activations, from the smallest label map or from z"
-        h, w = (o//self.factor for o in maps.size)
+        (h, w), B = (o//self.factor for o in maps.size), maps.segmap.shape[0]
         if not self.z_dim and z is not None:
             raise InputError('z came with the segmap, but this generator was built without z_dim: leave it out')
         if not self.z_dim: return self.fc(maps.at((h, w), self.fc.weight.dtype))
-        if z is None: z = torch.randn(len(maps), self.z_dim, device=maps.segmap.device)
-        if z.shape != (len(maps), self.z_dim):
-            raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {(len(maps), self.z_dim)} is needed')
-        return self.fc(z.to(self.fc.weight.dtype)).view(len(maps), -1, h, w)
+        if z is None: z = torch.randn(B, self.z_dim, device=maps.segmap.device)
+        if z.shape != (B, self.z_dim):
+            raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {(B, self.z_dim)} is needed')
+        return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
 
     def forward(self, segmap, edges=None, z=None):
         maps = self._label_maps(segmap, edges)
@@ -145,10 +147,11 @@ def _equal(a, b): return a is None if b is None else a is not None and a.dtype =
 def _label_maps(self:SPADEGenerator, segmap, edges):
     "The `LabelMaps` of a forward; if the generator keeps them, those of the last one where the maps are the same again"
     make, last = partial(label_maps, n_classes=self.n_classes, wants_edges=self.edges), self.last_maps
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if recorded or not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
+    if recorded() or not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
     if last is None or not (_equal(segmap, last.segmap) and _equal(edges, last.edges)):
-        last = self.last_maps = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
+        last = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
+        plan_of(last, LabelPlan)   # a plan of the painter's own, which goes when the painter goes
+        self.last_maps = last
     return last
 
 @patch
@@ -169,7 +172,10 @@ def __deepcopy__(self:SPADEGenerator, memo):
 @patch
 def for_inference(self:SPADEGenerator):
     """Make a copy for painting: eval mode, no gradients, spectral norms folded into the weights, weights kept as the processor reads
-    them, Winograd's trick, and all that a map decides kept while it stays. The same picture (to 1e-5), less work, more memory."""
+    them, Winograd's trick, and all that a map decides kept while it stays. The same picture (to 1e-5), less work, more memory.
+
+    Many threads may paint with it at once. Raises `InputError` for weights that are no numbers."""
+    check_finite(self.state_dict(), f'the {type(self).__name__}')
     new = quick_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
     scratch = Scratch()
     for m in new.modules():
