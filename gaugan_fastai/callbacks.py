@@ -6,112 +6,123 @@
 __all__ = ['ModelAverage', 'SampleGrid', 'constant_linear', 'TimeBudget', 'Keep', 'write_history']
 
 # %% ../nbs/07a_callbacks.ipynb #50c4baf2
-import csv, math, time
+import csv, io, math, threading, time
 import matplotlib.pyplot as plt, numpy as np, torch
 from collections import deque
-from contextlib import ExitStack, contextmanager
 from PIL import Image
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fastai.vision.all import *
 from .core import InputError
-from .learner import SynthesisLearner, image_grid, input_pictures, to_u8
+from .learner import SynthesisLearner, _differences, frozen, image_grid, input_pictures, to_u8
+from .safe import check_finite, write_whole
 
 # %% ../nbs/07a_callbacks.ipynb #1644473d
 class ModelAverage(Callback):
     """Average the weights of the generator, and of its style encoder if it has one, and paint with the average.
 
     Validation, `predict`, `show_results`, `export` use the average, with batch-norm statistics re-estimated on the last `n_batches`
-    label maps (OASIS, arXiv 2012.04781, section 3); training goes on with the live weights. `learn.save` keeps both."""
+    label maps (OASIS, arXiv 2012.04781, section 3). It is a model of its own: training goes on with the live weights, which
+    nothing here touches, and any thread may paint meanwhile. `learn.save` keeps both."""
     order = 45
     def __init__(self,
         decay:float=0.999, # weight of the old average after a warm-up of (1+t)/(10+t)
         n_batches:int=8, # batches for the batch-norm statistics
     ):
+        self._init_state()
         self.decay, self.t, self.shadow, self.norm_stats = decay, 0, {}, {}
-        self.batches, self.inside, self.stale = deque(maxlen=n_batches), ExitStack(), True
-        self.active = False
+        self.batches, self.made, self.stale = deque(maxlen=n_batches), {}, True
+
+    _stateattrs = ('guard',)
+    def _init_state(self):
+        super()._init_state()
+        self.guard = threading.RLock()   # one thread at a time averages, or makes the model to paint with
 
     def _nets(self):
         "The networks that paint, by what stands before their keys"
         encoder = getattr(self.learn.model, 'encoder', None)
         return {'': self.learn.model.generator} | ({'encoder.': encoder} if encoder else {})
     def _params(self): return {pre+k: p for pre,net in self._nets().items() for k,p in net.named_parameters()}
-    def _state(self): return {pre+k: v.detach().clone() for pre,net in self._nets().items() for k,v in net.state_dict().items()}
-    def _put(self, state):
-        for pre,net in self._nets().items(): net.load_state_dict({k: state[pre+k] for k in net.state_dict()})
+    def _live(self): return {pre+k: v for pre,net in self._nets().items() for k,v in net.state_dict(keep_vars=True).items()}
 
-    def before_fit(self):
-        self._leave()
-        if not self.shadow: self.shadow = {k: p.detach().clone() for k, p in self._params().items()}
+    def before_train(self):
+        here = {k: p.detach() for k,p in self._params().items()}
+        with self.guard: self.shadow = {k: self.shadow.get(k, p.clone()).to(p) for k,p in here.items()}
     def after_batch(self):
         if not self.training: return
-        self.t += 1
-        decay = min(self.decay, (1 + self.t)/(10 + self.t))
-        live = self._params()
-        torch._foreach_lerp_(list(self.shadow.values()), [live[k].detach() for k in self.shadow], 1 - decay)
-        self.batches.append((self.learn.xb, self.learn.yb[0]))
-        self.stale = True
-
-    def before_validate(self): self.inside.enter_context(self.applied())
-    def after_validate(self): self._leave()
-    before_train = after_fit = after_validate
-    def _leave(self): self.inside.close()
+        live, t = self._params(), self.t + 1
+        average = get_ema_multi_avg_fn(min(self.decay, (1 + t)/(10 + t)))
+        with self.guard:
+            average([*self.shadow.values()], [live[k].detach() for k in self.shadow], t)
+            self.t, self.stale = t, True
+            self.batches.append((self.learn.xb, self.learn.yb[0]))
 
 # %% ../nbs/07a_callbacks.ipynb #d1a54a05
 @patch
-@contextmanager
-def applied(self:ModelAverage):
-    "Put the average into the networks for a while"
-    if self.active or not self.shadow:
-        yield
-        return
-    live,self.active = self._state(),True
-    try:
-        self._put({**live, **self.shadow, **({} if self.stale else self.norm_stats)})
-        if self.stale: self._reestimate()
-        yield
-    finally:
-        self._put(live)
-        self.active = False
+def model(self:ModelAverage):
+    "A frozen copy of the model with the average in place of the weights; `InputError` where it holds numbers that are none"
+    with self.guard:
+        if self.stale or not self.made: self._make()
+        return self._around(self.made)
+
+@patch
+def _around(self:ModelAverage, tensors):
+    "New layers for the whole model: around `tensors` where there are some of the name, else around the live ones"
+    return frozen(self.learn.model, {id(v): tensors[k] for k,v in self._live().items() if k in tensors})
+
+@patch
+def _make(self:ModelAverage):
+    "Put together averaged weights and their buffers, these estimated anew after a step"
+    kept = {} if self.stale else self.norm_stats
+    new = {k: self.shadow.get(k, kept.get(k, v.detach())).clone() for k,v in self._live().items()}
+    if self.stale and self.batches: self._reestimate(self._around(new))
+    check_finite(new, 'the average of the weights')
+    params = self._params()
+    self.norm_stats = {k: v for k,v in new.items() if k not in params}
+    self.made, self.stale = new, False
 
 # %% ../nbs/07a_callbacks.ipynb #e53c72a2
 def _running_norms(nets): return [m for net in nets for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 @patch
-def _pass_batches(self:ModelAverage):
-    "Paint the kept batches with the networks that paint in training mode, without gradients and without random numbers used up"
-    model,nets = self.learn.model,[*self._nets().values()]
-    modes = {m: m.training for m in model.children()}
-    for m in modes: m.train(m in nets)
-    with torch.no_grad(), torch.random.fork_rng():
-        for xb, photo in self.batches: model.paint(xb, photo)
-    for m, mode in modes.items(): m.train(mode)
-
-@patch
-def _reestimate(self:ModelAverage):
-    "Batch-norm statistics (and the spectral norms' vectors) of the averaged weights"
-    if self.batches:
-        momenta = {m: m.momentum for m in _running_norms(self._nets().values())}
-        for m in momenta:
-            m.reset_running_stats()
-            m.momentum = None
-        self._pass_batches()
-        for m,momentum in momenta.items(): m.momentum = momentum
-    params = self._params()
-    self.norm_stats = {k: v for k,v in self._state().items() if k not in params}
-    self.stale = False
+def _reestimate(self:ModelAverage, model):
+    "Batch-norm statistics and spectral norms' vectors of a frozen `model`, in place: paint the kept batches in training mode"
+    nets = [net for net in (model.generator, getattr(model, 'encoder', None)) if net]
+    for m in _running_norms(nets):
+        m.reset_running_stats()
+        m.momentum = None
+    for net in nets: net.train()
+    with torch.no_grad(), torch.random.fork_rng():   # no random numbers are used up
+        for xb, photo in list(self.batches): model.paint(xb, photo)
 
 # %% ../nbs/07a_callbacks.ipynb #56501c8f
 @patch
 def state_dict(self:ModelAverage):
     "How many batches, averaged parameters, their buffers"
-    with self.applied(): return dict(t=self.t, shadow=self.shadow, buffers=self.norm_stats)
+    with self.guard:
+        if self.shadow: self.model()
+        return dict(t=self.t, shadow={k: self.made[k] for k in self.shadow}, buffers=self.norm_stats)
 
 @patch
 def load_state_dict(self:ModelAverage, sd):
-    dev = {k: p.device for k,p in self._params().items()}
-    self.t,self.shadow = sd['t'],{k: v.to(dev[k]) for k,v in sd['shadow'].items()}
-    self.norm_stats,self.stale = sd['buffers'],False
+    "Take over a state; an empty one forgets the average. Networks that it does not know (an encoder, in old files) start from their live weights"
+    live = self._live()
+    put = lambda part: {k: v.to(live[k]) for k,v in sd.get(part, {}).items() if k in live}
+    start = {k: p.detach().clone() for k,p in self._params().items()} if sd.get('shadow') else {}
+    with self.guard:
+        self.t, self.shadow, self.norm_stats = sd.get('t', 0), {**start, **put('shadow')}, put('buffers')
+        self.made, self.stale = {}, not self.shadow
+        self.batches.clear()
+
+@patch
+def misfit(self:ModelAverage, sd):
+    "Say why `sd` is no state of this average, in words; '' where it is one"
+    if not {'t', 'shadow', 'buffers'} <= set(sd): return 'the average is incomplete'
+    if not sd['shadow']: return ''
+    held, live = {**sd['shadow'], **sd['buffers']}, {k: v for k,v in self._live().items()}
+    old = not any(k.startswith('encoder.') for k in held)   # written before encoders were averaged
+    why = _differences({k: v for k,v in live.items() if not (old and k.startswith('encoder.'))}, held)
+    return f'the average has {why}' if why else ''
 
 # %% ../nbs/07a_callbacks.ipynb #fc41fcc8
 class SampleGrid(Callback):
@@ -136,8 +147,10 @@ class SampleGrid(Callback):
         if not hasattr(self.learn, 'epoch') or not self.learn.loss_means.sums.get('train') or (self.epoch + 1) % self.every: return
         grid = self.draw()
         self.grids.append(grid)
-        if self.path: Image.fromarray(grid).save(Path(self.path)/f'epoch_{len(self.learn.history):03d}.png')
+        if self.path: self._write(grid, Path(self.path)/f'epoch_{len(self.learn.history):03d}.png')
         if self.show: self._display(grid)
+    def _write(self, grid, file):
+        with write_whole(file) as part: Image.fromarray(grid).save(part, format='PNG')
     def _display(self, grid):
         show_image(grid, figsize=(6, 6))
         plt.show()
@@ -203,10 +216,11 @@ class Keep(Callback):
 def write_history(history, file):
     "Write `learn.history` as CSV: a line an epoch, a column a loss"
     rows = [dict(epoch=i, **{f'{part}_{k}': v for part in ('train', 'valid') for k, v in h[part].items()}) for i, h in enumerate(history)]
-    with open(file, 'w', newline='') as f:
-        writer = csv.DictWriter(f, sorted({k for r in rows for k in r}, key=lambda k: (k != 'epoch', k)))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, sorted({k for r in rows for k in r}, key=lambda k: (k != 'epoch', k)))
+    writer.writeheader()
+    writer.writerows(rows)
+    with write_whole(file) as part: part.write_text(text.getvalue(), encoding='utf-8', newline='')
 
 # %% ../nbs/07a_callbacks.ipynb #9679d538
 @patch

@@ -7,6 +7,7 @@ __all__ = ['SynthesisGAN', 'generator_turn', 'critic_turn', 'GANAdam', 'network_
 
 # %% ../nbs/06a_turns.ipynb #ce8941b2
 import torch
+from copy import deepcopy
 from torch import nn
 from types import SimpleNamespace
 from fastai.vision.all import *
@@ -44,6 +45,14 @@ class SynthesisGAN(GANModule):
         segmap, *edges = [torch.cat([o, o]) for o in xb]
         feats = self.critic(segmap, torch.cat([fake, photo.to(fake)]), *edges)
         return [[[f.chunk(2)[i] for f in scale] for scale in feats] for i in (0, 1)]
+
+    def __deepcopy__(self, memo):
+        "Copy, also right after a training forward: weights that a hook has computed are no parameters, torch refuses to copy them"
+        made = [o for m in self.modules() for o in vars(m).values() if isinstance(o, torch.Tensor) and not o.is_leaf]
+        memo.update({id(o): o.detach().clone() for o in made})
+        memo[id(self)] = new = self.__class__.__new__(self.__class__)
+        new.__dict__ = deepcopy(self.__dict__, memo)
+        return new
 
 # %% ../nbs/06a_turns.ipynb #7c613848
 def generator_turn(gan, *xb, photo):
@@ -105,7 +114,21 @@ class GANAdam(Optimizer):
         for n, o in self.inner.items():
             if o: o.load_state_dict(sd[n])
 
+    def misfit(self, sd):
+        "Say why `sd` is no state of this optimiser; '' where it is one"
+        parts = {n: _adam_misfit(o, sd.get(n)) for n, o in self.inner.items() if o}
+        if not isinstance(sd.get('hypers'), list) or len(sd['hypers']) != len(self.hypers): return f'it has not {len(self.hypers)} parameter groups'
+        return '; '.join(f"the {n}'s Adam {why}" for n, why in parts.items() if why)
+
 # %% ../nbs/06a_turns.ipynb #98ba57ab
+def _adam_misfit(adam, sd):
+    "Say why `sd` is no state of a torch optimiser; '' where it is one"
+    if not isinstance(sd, dict) or not {'state', 'param_groups'} <= set(sd): return 'is missing'
+    params = [p for g in adam.param_groups for p in g['params']]
+    if [len(g['params']) for g in sd['param_groups']] != [len(g['params']) for g in adam.param_groups]: return 'has other groups of parameters'
+    wrong = [i for i, o in sd['state'].items() for v in o.values() if v.ndim and v.shape != params[i].shape]
+    return f'remembers another shape for parameter {wrong[0]}' if wrong else ''
+
 def _adam(groups, fused=None):
     "AdamW over `groups` [(index, params)]; only weights of two or more dimensions decay"
     pick = lambda ps, decay: [p for p in ps if (p.ndim>1) == decay]
