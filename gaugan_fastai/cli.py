@@ -7,7 +7,8 @@ __all__ = ['commands', 'hw', 'decoding', 'table', 'void_class', 'positive', 'cou
            'generate', 'convert', 'demo', 'main']
 
 # %% ../nbs/18_cli.ipynb #410a5dff
-import argparse, json, re, shlex, signal, sys, warnings
+import argparse, json, os, re, shlex, shutil, signal, sys, warnings
+from contextlib import contextmanager
 from pathlib import Path
 from fastcore.script import anno_parser
 
@@ -89,7 +90,9 @@ def _in_options(words):
     "A message of the library, its arguments named as options"
     for k,v in _as_typed: words = words.replace(k, v)
     words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}', words)
-    words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances)=', r'--\1 ', words)
+    words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances|style)=', r'--\1 ', words)
+    words = re.sub(r'\bstyle_map=', '--style-map ', words)
+    words = re.sub(r'\b(leave|and) style_map\b', r'\1 --style-map', words)
     return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs)\b', r'\1 --\2', words)
 
 # %% ../nbs/18_cli.ipynb #dc9575f6
@@ -149,12 +152,13 @@ def train(
     options.update({k:v for k,v in dict(kl=kl, kl_warmup=kl_warmup).items() if v})
     if pretrained: options.update(pretrained=str(pretrained), mapping=mapping)
     elif mapping: raise InputError('--mapping says which old class a new one starts from: give --pretrained too')
-    run = Run(dls, out, resume, save_minutes=save_minutes, keep_critic=keep_critic, **options)
+    run = Run(dls, out, resume, save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, **options)
     if pretrained: print(tell_matches(run.learn.model.generator.matches))
     n,m,(h,w) = len(dls.train_ds),len(dls.valid_ds),size
     print(f'{path}: {n} pairs to train, {m} to validate, {dls.n_classes} classes, {h}x{w}; the run is in {out}')
-    run.fit(minutes=None if epochs else minutes or 60, epochs=epochs, lr=lr)
-    print(f'Last samples: {max((out/"samples").glob("*.png"))}')
+    try: run.fit(minutes=None if epochs else minutes or 60, epochs=epochs, lr=lr)
+    except KeyboardInterrupt as e: raise KeyboardInterrupt(f'{e}; --resume goes on') from e
+    for o in sorted((out/'samples').glob('*.png'))[-1:]: print(f'Last samples: {o}')
     print(f'Paint with: gaugan generate {shlex.quote(str(out))} MAPS{" --instances FOLDER"*edges}')
 
 # %% ../nbs/18_cli.ipynb #1021aec9
@@ -172,19 +176,20 @@ def _map_files(path):
     return found
 
 def generate(
-    model:Path,          # A run, or a folder with model.safetensors and model.json (from train or convert)
+    model:Path,          # A run, a folder with model.safetensors and model.json (from train or convert), or a name, such as landscapes_style
     maps:Path,           # A folder of label maps, or one label map
     out:Path='painted',  # Folder for the pictures
     size:hw=None,        # Height x width of the pictures (default: as large as in training, in the shape of the map)
     instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps (or one file)
     seed:int=None,       # For a model trained with --z-dim: draws the style, one for all maps (default: 0)
-    style:Path=None,     # For a model trained with --z-dim: a photo to take the style from, instead of --seed
+    style:Path=None,     # For a model trained with --z-dim, or a SEAN: a photo to take the style from
+    style_map:Path=None, # For a SEAN with --style: the label map of that photo
     samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png, NAME_1.png ..., from --seed on
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.runs import load_model, paint_folder
     painter = load_model(model)
-    res = paint_folder(painter, _map_files(maps), out, size, instances, style, seed, samples)
+    res = paint_folder(painter, _map_files(maps), out, size, instances, style, seed, samples, style_map)
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
     for o in bad.values(): print(f'not painted: {_in_options(str(o))}', file=sys.stderr)
     print(f'{len(res)-len(bad)} of {len(res)} maps painted: {out}')
@@ -199,6 +204,17 @@ def _code_table(codes):
     if Path(codes).is_file(): return LabelSpace.from_file(codes)
     try: return label_space(codes)
     except InputError as e: raise InputError(f'{e}; nor is {codes} a file of class names') from None
+
+@contextmanager
+def _new_folder(out):
+    "Yield a folder that becomes `out` in the end; on an error nothing is left of it"
+    part = out.with_name(f'{out.name}.part')
+    shutil.rmtree(part, ignore_errors=True)   # of one that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(out)
+    finally: shutil.rmtree(part, ignore_errors=True)
 
 def convert(
     checkpoint:Path,        # The authors' latest_net_G.pth, latest_net_D.pth or latest_net_E.pth
@@ -218,7 +234,8 @@ def convert(
     if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
     model = load_original(checkpoint, family, edges, upsampling, aspect, _code_table(codes))
     enc = encoder and load_original(encoder)
-    save_pretrained(model, out, licence=licence, training=f'not by us: converted from {checkpoint.name}', encoder=enc)
+    words = dict(licence=licence, training=f'not by us: converted from {checkpoint.name}')
+    with _new_folder(out) as part: save_pretrained(model, part, encoder=enc, **words)
     n = sum(o.numel() for o in model.parameters())
     print(f'{checkpoint} is a {type(model).__name__} of {n:,} parameters; written to {out}')
     if model.labels is None and hasattr(model, 'for_inference'): print('Its classes have no names yet, and gaugan generate needs them: see --codes')
@@ -227,21 +244,20 @@ def convert(
 def _demo_pictures(run, out, n=6):
     "Paint held-out scenes and ruler maps; write maps, pictures and a grid of each"
     import numpy as np
-    from PIL import Image
     from gaugan_fastai.learner import image_grid
-    from gaugan_fastai.runs import load_model, paint, ruler_maps
+    from gaugan_fastai.runs import load_model, paint, ruler_maps, save_picture
     model,labels = load_model(run.out),run.dls.labels
     for o in ('maps','painted'): (out/o).mkdir(exist_ok=True)
     held = [(np.asarray(o.segmap),np.asarray(o.photo)) for o in run.dls.valid_ds.items[:n]]
     columns = [(labels.colorize(m),paint(model, m),p) for m,p in held]
-    Image.fromarray(image_grid(*map(np.stack, columns))).save(out/'held_out.png')
+    save_picture(image_grid(*map(np.stack, columns)), out/'held_out.png')
     maps = ruler_maps(run.dls.size)
     pictures = [paint(model, o) for o in maps]
     for i,(m,p) in enumerate(zip(maps, pictures)):
-        Image.fromarray(m).save(out/f'maps/ruler_{i}.png')
-        Image.fromarray(p).save(out/f'painted/ruler_{i}.png')
+        save_picture(m, out/f'maps/ruler_{i}.png')
+        save_picture(p, out/f'painted/ruler_{i}.png')
     columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
-    Image.fromarray(image_grid(*map(np.stack, columns))).save(out/'ruler.png')
+    save_picture(image_grid(*map(np.stack, columns)), out/'ruler.png')
 
 _demo_words = """
 {out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
@@ -257,7 +273,7 @@ def _demo_folder(out):
     if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
     if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
     out.mkdir(parents=True)
-    (out/'DEMO.txt').write_text(_demo_words.format(out=out), encoding='utf-8')
+    (out/'DEMO.txt').write_text(_demo_words.format(out=out), encoding='utf-8', errors='backslashreplace')
     return out
 
 def demo(
@@ -304,22 +320,56 @@ def _top_parser():
     p.add_argument('--version', action='version', version=f'gaugan_fastai {version("gaugan_fastai")}')
     return p
 
+# %% ../nbs/18_cli.ipynb #b38b6ab0
+def _sentence(e):
+    "What to say about an error; None for one that is a fault of ours"
+    from gaugan_fastai.core import InputError
+    if isinstance(e, InputError): return _in_options(str(e))
+    if isinstance(e, BrokenPipeError): return 'the output was closed before all was said'
+    if isinstance(e, OSError):
+        return f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e}): look at its folder, its permissions and the room on the disk'
+    if isinstance(e, MemoryError) or isinstance(e, RuntimeError) and re.search('out of memory|allocate memory', str(e)):
+        return 'the memory is not enough: choose a smaller --size, --bs or --ngf'
+
+def _end_output():
+    "Write out what stdout holds; where it takes no more, let Python's own attempt at the end go nowhere"
+    try: sys.stdout.flush()
+    except (OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+# %% ../nbs/18_cli.ipynb #7a36ff6e
+def _prepare_process():
+    "Set up signals and output of a process that is ours"
+    for o in (getattr(signal, o, None) for o in ('SIGTERM','SIGHUP')):
+        if o is not None and signal.getsignal(o) is signal.SIG_DFL: signal.signal(o, signal.default_int_handler)
+    for o in (sys.stdout,sys.stderr):
+        if hasattr(o, 'reconfigure'): o.reconfigure(errors='backslashreplace')
+
 # %% ../nbs/18_cli.ipynb #f08d2a95
+def _run(name, options):
+    "Run a command; return its exit code and what is to be said, or None"
+    try:
+        code = commands[name](**options) or 0
+        if sys.stdout is not None: sys.stdout.flush()
+        return code,None
+    except KeyboardInterrupt as e: return 1,str(e) or 'stopped'
+    except Exception as e:
+        words = _sentence(e)
+        if words is None: raise
+        return 1,words
+
 def main(
     argv:list=None, # What was typed after `gaugan`; None: `sys.argv`
 ) -> int:
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
-    if argv is None: signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
+    if argv is None: _prepare_process()
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
     warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     name = _top_parser().parse_args(argv[:1]).command
     options = vars(anno_parser(commands[name], prog=f'gaugan {name}').parse_args(argv[1:]))
     for o in ('pdb','xtra'): options.pop(o)
-    try: return commands[name](**options) or 0
-    except KeyboardInterrupt: words = 'stopped'
-    except ValueError as e:
-        from gaugan_fastai.core import InputError
-        if not isinstance(e, InputError): raise
-        words = _in_options(str(e))
-    print(f'gaugan {name}: {words}', file=sys.stderr)
-    return 1
+    code,words = _run(name, options)
+    try:
+        if words: print(f'gaugan {name}:', *words.split('\n'), file=sys.stderr)   # in one line
+    except OSError: pass   # nobody listens
+    if sys.stdout is not None: _end_output()
+    return code
