@@ -140,6 +140,7 @@ def trainer(a, n_classes=183):
     torch.manual_seed(0)
     gan = SynthesisGAN(SPADEGenerator(n_classes, a.ngf, edges=True), MultiScaleCritic(n_classes, a.ngf, edges=True), hinge,
         dict(feat=lambda t: 10*feature_matching(t.fake_feats, t.real_feats)))
+    gan.to(getattr(a, 'device', 'cpu'))
     opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
     fresh = torch.no_grad()(gan.generator)   # the critic judges a picture by the generator that has just moved
     def step(*xb, photo):

@@ -70,20 +70,24 @@ class RowSum:
         indices, # rows of the table, integers `[N]`
         ends, # where each row's indices begin, and the end of the last, `[n+1]`
         n_table, # number of rows of the table
+        longest=None, # how many indices a row has at most, where that is known without looking
     ):
         self.indices, self.ends, self.n_table, self._T = indices.int(), ends.int(), n_table, None
+        self.longest = len(indices) if longest is None else longest
 
     @cached_property
     def _pieces(self):
         "Long rows in two steps: `RowSum` of pieces of at most 256 entries, `RowSum` of the pieces; None where no row is long"
+        if self.longest <= 512: return None
         lengths = self.ends.diff()
         if not len(lengths) or lengths.max() <= 512: return None
         pieces = ((lengths + 255)//256).clamp_min(1)
         last = F.pad(pieces.cumsum(0), (1, 0))
-        place = torch.arange(last[-1], device=last.device) - torch.repeat_interleave(last[:-1], pieces)
-        starts = torch.repeat_interleave(self.ends[:-1], pieces) + 256*place
+        n = last[-1].item()
+        each = lambda o: torch.repeat_interleave(o[:-1], pieces, output_size=n)
+        starts = each(self.ends) + 256*(torch.arange(n, device=last.device) - each(last))
         ends = torch.cat([starts, self.ends[-1:]])
-        return RowSum(self.indices, ends, self.n_table), RowSum(torch.arange(len(starts), device=last.device), last, len(starts))
+        return RowSum(self.indices, ends, self.n_table, 256), RowSum(torch.arange(n, device=last.device), last, n)
 
     @classmethod
     def from_entries(cls,
@@ -92,7 +96,7 @@ class RowSum:
     ):
         "Make it from a table of entries"
         keep = entries >= 0
-        return cls(entries.masked_select(keep), F.pad(keep.sum(1).cumsum(0), (1, 0)), n_table)
+        return cls(entries.masked_select(keep), F.pad(keep.sum(1).cumsum(0), (1, 0)), n_table, entries.shape[1])
 
     def __len__(self): return len(self.ends) - 1
     def __call__(self, table): return _RowSum.apply(table, self)
@@ -124,7 +128,8 @@ def _transposed(indices, ends, n_table):
     n = len(ends) - 1
     if indices.is_cuda:
         rows = torch.repeat_interleave(torch.arange(n, device=ends.device), ends.diff(), output_size=len(indices))
-        return rows[indices.argsort(stable=True)], F.pad(indices.bincount(minlength=n_table).cumsum(0), (1, 0))
+        values, order = indices.sort(stable=True)
+        return rows[order], torch.searchsorted(values, torch.arange(n_table + 1, dtype=values.dtype, device=values.device))
     ones = np.ones(len(indices), np.int8)
     m = csr_matrix((ones, indices.numpy(), ends.numpy()), shape=(n, n_table)).tocsc()
     return torch.from_numpy(m.indices), torch.from_numpy(m.indptr)
@@ -163,7 +168,7 @@ class Patterns:
     @cached_property
     def pixels(self):
         "For each pixel, its pattern's row: `RowSum` from `[n,C]` to `[B*h*w,C]`"
-        return RowSum(self.index.flatten(), torch.arange(self.index.numel() + 1, device=self.index.device), len(self))
+        return RowSum(self.index.flatten(), torch.arange(self.index.numel() + 1, device=self.index.device), len(self), 1)
 
     @cached_property
     def sums(self):
@@ -234,7 +239,7 @@ class LabelPlan:
         n_classes=None, # number of classes, void included, the edge channel not
     ):
         segmap = segmap.as_subclass(torch.Tensor).long()
-        lo, hi = (o.item() for o in segmap.aminmax())
+        lo, hi = torch.stack(segmap.aminmax()).tolist()
         if lo < 0 or hi >= n_classes:
             raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes '
                 f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')
