@@ -220,10 +220,11 @@ def with_palettes(self:LabelSpace,
     colours,errors = compare_palettes(files)
     if errors: raise errors[0]
     grey = all(len(set(o))==1 for o in colours.values())
-    if self.decode != 'index' or self._colours or grey: return self
+    if grey or getattr(self, '_colours', {}): return self
     res = copy(self)
     res._colours,res.palette = colours,self.palette.copy()
-    for v,c in colours.items():
+    shown = colours if self.decode=='index' else {}
+    for v,c in shown.items():
         if self._table[v] >= 0: res.palette[self._table[v]] = c
     return res
 

@@ -26,7 +26,7 @@ Loader, doctor, `predict` and `gaugan generate` open pictures through the same f
   Refused: floats, inverted TIFF and PBM, PGM whose largest value is neither 255 nor 65535, colours of 16 bits, several frames or pages.
 - **Alpha**: an alpha channel that hides nothing is left out (grey and colours). Maps and photos with transparent pixels are refused; a transparent colour (tRNS) in a map changes no number.
 - **Palettes** (`decode='index'`): all files must agree on the colour of every index that occurs, and with `palette.txt` or `palette=` if there is one.
-- **Photos** become 8-bit RGB: from grey, palette, CMYK, YCbCr, HSV, LAB, and colours of 16 bits (the upper half is kept). Grey of more than 8 bits is refused, since nobody says
+- **Photos** become 8-bit RGB: from grey, palette, CMYK, YCbCr, HSV, LAB (where Pillow can), and colours of 16 bits (the upper half is kept). Grey of more than 8 bits is refused, since nobody says
   which number is white. Colour profiles (ICC) are not applied. Of a double file from a telephone (MPO) the first picture is taken.
 - **Arrays** hold library ids: any integers or bools; floats are refused, whole numbers or not.
 - **Names**: composed and decomposed accents are the same name; capitals are not, and the message says what lies there. Files that begin with a dot and folders of other programs
