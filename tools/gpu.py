@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # share of the whole time at most; the training gets what is left
 PARTS = dict(cuda=dict(facts=.05, tests=.2, cells=.15, measure=.3, train=1.),
     # a CPU is slow, and what it measures is no use
-    cpu=dict(facts=.05, tests=.25, cells=.25, measure=.2, train=1.))
+    cpu=dict(facts=.05, tests=.2, cells=.2, measure=.15, train=1.))
 NAMES = list(PARTS['cpu'])
 MOST = 16*2**20                                                      # bytes of a file of weights
 # seed of the first scene of the training; tests look at those below
