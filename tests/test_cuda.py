@@ -1,4 +1,4 @@
-"""What a GPU must do as the CPU does it: pictures, gradients, training, painting, saving. Without CUDA all of it is skipped.
+"""What a GPU must do as the CPU does it: pictures, gradients, training, painting, saving. Skipped without CUDA.
 
 `GAUGAN_TEST_DEVICE=cpu` runs it on the CPU, where it shows that the tests themselves run."""
 import copy, os, threading
@@ -23,7 +23,8 @@ from gaugan_fastai.winograd import QuickConv2d
 device = torch.device(os.environ.get('GAUGAN_TEST_DEVICE', 'cuda'))
 if device.type == 'cuda' and device.index is None: device = torch.device('cuda', 0)
 missing = device.type == 'cuda' and not torch.cuda.is_available()
-pytestmark = [pytest.mark.skipif(missing, reason='no CUDA device here (GAUGAN_TEST_DEVICE=cpu runs these tests on the CPU)'), pytest.mark.numeric]
+pytestmark = [pytest.mark.skipif(missing,
+    reason='no CUDA device here (GAUGAN_TEST_DEVICE=cpu runs these tests on the CPU)'), pytest.mark.numeric]
 
 tiny = dict(ngf=8, ndf=8, nhidden=16, perceptual=None)
 families = dict(
@@ -43,7 +44,8 @@ def whole_float32():
     yield
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = was
 
-def data(where=device, **kwargs): return PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=64, bs=2, device=where, **kwargs)
+def data(where=device, **kwargs):
+    return PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=64, bs=2, device=where, **kwargs)
 
 _dls = {}
 def make(family, where='cpu'):
@@ -63,7 +65,8 @@ def batch(where, dtype=torch.float32):
     return segmaps.to(where), photos.to(where, dtype)
 
 def inputs(gan, segmaps, photos): return (segmaps, photos) if hasattr(gan, 'edits') else (segmaps,)
-def style(family, where, dtype=torch.float32): return dict(z=torch.linspace(-1, 1, 8).to(where, dtype)[None]) if family == 'spade_z' else {}
+def style(family, where, dtype=torch.float32):
+    return dict(z=torch.linspace(-1, 1, 8).to(where, dtype)[None]) if family == 'spade_z' else {}
 
 @pytest.fixture
 def plain():
@@ -80,7 +83,7 @@ def turns(gan, where, dtype):
     gan, out, grads = gan.to(where, dtype).train(), [], {}
     segmaps, photos = batch(where, dtype)
     xb, real = inputs(gan, segmaps, photos), torch.randn
-    torch.randn = lambda *a, device=None, dtype=None, generator=None, **kw: real(*a, dtype=dtype, generator=generator, **kw).to(device or 'cpu')
+    torch.randn = lambda *args, device=None, **kwargs: real(*args, **kwargs).to(device or 'cpu')
     try:
         for name, turn in (('generator', generator_turn), ('critic', critic_turn)):
             torch.manual_seed(5)
@@ -89,7 +92,8 @@ def turns(gan, where, dtype):
             movers = gan.movers(name)
             found = torch.autograd.grad(sum(losses.values()), movers, allow_unused=True)
             out += losses.values()
-            grads[name] = torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(movers, found)])
+            found = [torch.zeros_like(p) if g is None else g for p, g in zip(movers, found)]
+            grads[name] = torch.cat([o.flatten() for o in found])
     finally: torch.randn = real
     return torch.stack(out).detach().double().cpu(), {k: v.double().cpu() for k, v in grads.items()}
 
@@ -121,7 +125,9 @@ def test_picture_in_float32(family):
     learn = make(family)
     near = learn.model.generator.eval()
     far = copy.deepcopy(near).to(device)
-    with torch.no_grad(): close(far(ids()[None].to(device), **style(family, device)).cpu(), near(ids()[None], **style(family, 'cpu')), 1e-4)
+    with torch.no_grad():
+        got = far(ids()[None].to(device), **style(family, device)).cpu()
+        close(got, near(ids()[None], **style(family, 'cpu')), 1e-4)
 
 def test_edges_are_read():
     "Instance edges are a channel on the device too"
@@ -141,7 +147,8 @@ def test_learner_trains(family):
     "Two batches with validation and averages: everything moves, everything is a number, all of it on the device"
     learn = make(family, device)
     learn.model.to(device)
-    before = {k: p.detach().clone() for k, p in learn.model.named_parameters() if '.fc_mu' not in k}   # SEAN has layers for absent classes
+    # SEAN has layers for absent classes
+    before = {k: p.detach().clone() for k, p in learn.model.named_parameters() if '.fc_mu' not in k}
     fit(learn)
     now = dict(learn.model.named_parameters())
     still = [k for k, p in before.items() if torch.equal(p, now[k])]
@@ -166,7 +173,9 @@ def test_channels_last(family):
     learn = make(family, device)
     gen = learn.model.generator.to(device).eval()
     other = copy.deepcopy(gen).to(memory_format=torch.channels_last)
-    with torch.no_grad(): close(other(ids()[None].to(device), **style(family, device)), gen(ids()[None].to(device), **style(family, device)), 1e-4)
+    with torch.no_grad():
+        close(other(ids()[None].to(device), **style(family, device)),
+            gen(ids()[None].to(device), **style(family, device)), 1e-4)
     learn.model.to(memory_format=torch.channels_last)
     fit(learn)
     assert all(p.isfinite().all() for p in learn.model.parameters())
@@ -194,7 +203,8 @@ def test_predict_and_averages(family):
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
     average = learn.model_average.state_dict()['shadow']
     live = dict(learn.model.generator.named_parameters())
-    assert all(v.device == device for v in average.values()) and any(not torch.equal(v, live[k]) for k, v in average.items() if k in live)
+    assert all(v.device == device for v in average.values())
+    assert any(not torch.equal(v, live[k]) for k, v in average.items() if k in live)
 
 def test_painter(family):
     "for_inference: the network's picture, on new maps and on the last one again"

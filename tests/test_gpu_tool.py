@@ -15,7 +15,8 @@ def test_a_part_ends_in_time(tmp_path):
     "A process that would go on is ended, with what it started"
     start = time.monotonic()
     a = SimpleNamespace()
-    assert gpu.run(a, ['sh', '-c', f'(sleep 3; touch {tmp_path}/late) & echo early; sleep 60'], 1, tmp_path/'said') == 'out of time'
+    assert gpu.run(a, ['sh', '-c', f'(sleep 3; touch {tmp_path}/late) & echo early; sleep 60'], 1,
+        tmp_path/'said') == 'out of time'
     assert time.monotonic() - start < 20 and (tmp_path/'said').read_text() == 'early\n'
     time.sleep(3)
     assert not (tmp_path/'late').exists()
@@ -23,7 +24,8 @@ def test_a_part_ends_in_time(tmp_path):
 
 def test_cells_find_what_they_need():
     "Imports, and the cells that define what is read; not those whose names the cell makes itself, nor exported ones"
-    cells = ['import torch\nfrom pathlib import Path', 'def show(o, n=2): return [helper(i) for i in o]', 'dls, n = 1, 2', '#| export\ndef helper(o): return o',
+    cells = ['import torch\nfrom pathlib import Path', 'def show(o, n=2): return [helper(i) for i in o]',
+        'dls, n = 1, 2', '#| export\ndef helper(o): return o',
         'def unused(): return n', '#| gpu\ndls = Path(".")\nshow(dls)']
     assert gpu.needed(cells, 5) == [0, 1, 5]
     cells[3] = cells[3].replace('#| export\n', '')
@@ -33,7 +35,8 @@ def test_cells_find_what_they_need():
 def test_every_lessons_gpu_cell_is_found():
     "Five today; each needs few cells"
     found = gpu.gpu_cells()
-    assert [fn.name for fn, _ in found] == ['09_models.pix2pix.ipynb', '11_models.spade.ipynb', '13_models.sean.ipynb', '15a_models.style.ipynb', '15b_finetune.ipynb']
+    assert [fn.name for fn, _ in found] == ['09_models.pix2pix.ipynb', '11_models.spade.ipynb',
+        '13_models.sean.ipynb', '15a_models.style.ipynb', '15b_finetune.ipynb']
     for fn, i in found:
         cells = gpu.code_cells(fn)
         places = gpu.needed(cells, i)
@@ -42,8 +45,10 @@ def test_every_lessons_gpu_cell_is_found():
 def test_a_cut_log_is_read(tmp_path):
     "After a kill the last line may be half a line"
     log = tmp_path/'log.jsonl'
-    times = [dict(what='forward', how=how, options=[], batch=1, median_s=t, peak_mib=None) for how, t in (('dense', .4), ('ours', .1))]
-    log.write_text('\n'.join(map(json.dumps, times)) + '\n' + json.dumps(dict(times[0], options=['compile'], skipped='no compiler')) + '\n{"what": "st')
+    case = dict(what='forward', options=[], batch=1, peak_mib=None)
+    cases = [dict(case, how='dense', median_s=.4), dict(case, how='ours', median_s=.1)]
+    cases.append(dict(case, how='dense', options=['compile'], skipped='no compiler'))
+    log.write_text(''.join(json.dumps(o) + '\n' for o in cases) + '{"what": "st')
     assert [o['what'] for o in gpu.rows(log)] == ['forward']*3
     table = gpu.table(log)
     assert '| ours | 100.0 (4.00) |' in table and '| dense compile | no compiler |' in table
@@ -59,7 +64,9 @@ def test_options_that_cannot_be(tmp_path):
     work = tmp_path/'out_work'
     (work/'run').mkdir(parents=True)
     (work/'run'/'run.json').write_text('{}')
-    for args, words in ((['--parts', 'facts,paint'], 'paint'), ([], '--out'), (['--out', tmp_path/'out', '--device', 'cpu'], '--resume')):
-        res = subprocess.run([sys.executable, ROOT/'tools/gpu.py', *(['--out', tmp_path/'out'] if '--parts' in args else []), *map(str, args)], capture_output=True, text=True)
+    out = ['--out', str(tmp_path/'out')]
+    cases = (([*out, '--parts', 'facts,paint'], 'paint'), ([], '--out'), ([*out, '--device', 'cpu'], '--resume'))
+    for args, words in cases:
+        res = subprocess.run([sys.executable, ROOT/'tools/gpu.py', *args], capture_output=True, text=True)
         assert res.returncode == 2 and words in res.stderr and 'Traceback' not in res.stderr, res.stderr
     assert not (tmp_path/'out'/'log.jsonl').exists()

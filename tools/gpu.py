@@ -1,28 +1,35 @@
 #!/usr/bin/env python
-"""Use a machine with a GPU once, for so many minutes: what it is, the tests for CUDA, the lessons' GPU cells, times, and a trained model.
+"""Use a machine with a GPU once, for so many minutes: facts, tests for CUDA, the lessons' GPU cells, times, a model.
 
-    python tools/gpu.py --minutes 9 --out "$OUT"                     a CUDA machine with torch and what tools/gpu_pack.sh packs (docs/gpu.md)
-    python tools/gpu.py --device cpu --minutes 3 --out /tmp/gpu_dry  the same on the CPU, with small sizes: a rehearsal
-    python tools/gpu.py --minutes 9 --out OUT --data .gpu/data/camvid --size 128 --no-styles
-    python tools/gpu.py --minutes 9 --out OUT --parts train --resume        goes on with the training in --work
-    python tools/gpu.py --table OUT/log.jsonl                        prints the tables of docs/gpu.md from what was measured
+    python tools/gpu.py --minutes 9 --out "$OUT"          a CUDA machine with torch and what tools/gpu_pack.sh packs
+    python tools/gpu.py --device cpu --minutes 3 --out X  the same on the CPU, with small sizes: a rehearsal
+    python tools/gpu.py --minutes 9 --out X --data .gpu/data/camvid --size 128 --no-styles
+    python tools/gpu.py --minutes 9 --out X --parts train --resume    goes on with the training in --work
+    python tools/gpu.py --table X/log.jsonl               prints the tables of docs/gpu.md from what was measured
 
-Each part is a process of its own that is ended when its time is up, so that an error, an endless compilation or a lost card costs that part
-only. All that is learnt is on the disk at once, or every minute, in at most eight files: `log.jsonl` (a line of JSON for each fact, test run, cell,
-time and minute of training), `tests.txt`, `history.csv`, `samples.png`, and `model/`, at most 16 MiB a file. The checkpoints of the
-training are larger; they lie in --work.
+Each part is a process of its own that is ended when its time is up, so that an error, an endless compilation or a lost
+card costs that part only. All that is learnt is on the disk at once, or every minute, in at most eight files:
+`log.jsonl` (a line of JSON for each fact, test run, cell, time and minute of training), `tests.txt`, `history.csv`,
+`samples.png`, and `model/`, at most 16 MiB a file. The checkpoints of the training are larger; they lie in --work.
 """
-import argparse, ast, builtins, csv, ctypes, json, os, platform, signal, statistics, subprocess, sys, time
+import argparse, ast, builtins, ctypes, json, os, platform, signal, statistics, subprocess, sys, time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = dict(facts=.05, tests=.2, cells=.15, measure=.3, train=1.)   # share of the whole time at most; the training gets what is left
+# share of the whole time at most; the training gets what is left
+PARTS = dict(cuda=dict(facts=.05, tests=.2, cells=.15, measure=.3, train=1.),
+    # a CPU is slow, and what it measures is no use
+    cpu=dict(facts=.05, tests=.2, cells=.2, measure=.15, train=1.))
+NAMES = list(PARTS['cpu'])
 MOST = 16*2**20                                                      # bytes of a file of weights
-FIRST = 1000                                                         # seed of the first scene of the training; tests look at those below
+# seed of the first scene of the training; tests look at those below
+FIRST = 1000
 SIZES = dict(   # what each device can do in such a time
-    cuda=dict(measure_size=256, measure_ngf=64, batches=[1, 8, 32], scenes=4000, size=128, bs=16, ngf=16, nhidden=64, cell_scenes=64),
-    cpu=dict(measure_size=64, measure_ngf=8, batches=[1, 2], scenes=64, size=64, bs=4, ngf=4, nhidden=16, cell_scenes=8))
+    cuda=dict(measure_size=256, measure_ngf=64, batches=[1, 8, 32], scenes=4000, size=128, bs=16, ngf=16, nhidden=64,
+        cell_scenes=64),
+    cpu=dict(measure_size=64, measure_ngf=8, batches=[1, 2], scenes=64, size=64, bs=4, ngf=4, nhidden=16,
+        cell_scenes=8))
 
 # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -61,7 +68,8 @@ def run(a, command, seconds, to=None, env={}):
     "Run a command for at most so many seconds; its exit code, or 'out of time'"
     with open(to, 'wb') if to else nullcontext() as f:
         p = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=f, stderr=subprocess.STDOUT if f else None,
-            env={**os.environ, 'PYTHONUNBUFFERED': '1', 'MPLBACKEND': 'agg', **env}, start_new_session=True, preexec_fn=die_with_parent)
+            env={**os.environ, 'PYTHONUNBUFFERED': '1', 'MPLBACKEND': 'agg', **env}, start_new_session=True,
+            preexec_fn=die_with_parent)
         try: return p.wait(max(1, seconds))
         except subprocess.TimeoutExpired: return 'out of time'
         finally: end(p)
@@ -75,7 +83,8 @@ def end(p):
 def part(a, name, seconds, *more):
     "Run one part of this file as a process"
     options = ['--device', a.device, '--out', a.out, '--work', a.work, '--settings', json.dumps(a.settings)]
-    return run(a, [sys.executable, __file__, '--child', name, '--until', time.time() + seconds, *options, *more], seconds)
+    return run(a, [sys.executable, __file__, '--child', name, '--until', time.time() + seconds, *options, *more],
+        seconds)
 
 def left(a): return a.until - time.time()
 
@@ -87,7 +96,9 @@ def tests_part(a, seconds):
     how = ['-o', 'addopts=', '-p', 'no:cacheprovider', '-v', '--tb=short', '--no-header', '-W', 'ignore']
     code = run(a, [sys.executable, '-m', 'pytest', *how, ROOT/'tests/test_cuda.py'], seconds, file, env)
     text = file.read_text(errors='replace')
-    say(a, what='tests', **{k: text.count(f' {k.upper()} ') for k in ('passed', 'failed', 'error', 'skipped', 'xfail')}, end=text.strip().splitlines()[-1:])
+    say(a, what='tests',
+        **{k: text.count(f' {k.upper()} ') for k in ('passed', 'failed', 'error', 'skipped', 'xfail')},
+        end=text.strip().splitlines()[-1:])
     return code
 
 def cells_part(a, seconds):
@@ -96,9 +107,10 @@ def cells_part(a, seconds):
     while cells and (seconds := until - time.monotonic()) > 5:
         codes.append(part(a, 'cells', seconds, '--cells', *cells))
         told = {f'{o["lesson"]}:{o["cell"]}' for o in rows(a.out/'log.jsonl') if o['what'] == 'cell'}
-        lost, cells = cells[:1], [o for o in cells if o not in told]
-        if cells and codes[-1] != 'out of time': say_cell(a, cells.pop(0), outcome=f'its process ended: {codes[-1]}')
-        elif cells and cells[:1] == lost: break
+        before, cells = cells, [o for o in cells if o not in told]
+        if codes[-1] in (0, 'out of time') and cells == before: break
+        if cells and codes[-1] not in (0, 'out of time'):
+            say_cell(a, cells.pop(0), outcome=f'its process ended: {codes[-1]}')
     for o in cells: say_cell(a, o, outcome='no time left')
     return next((o for o in codes if o), 0)
 
@@ -108,12 +120,16 @@ def train_part(a, seconds): return part(a, 'train', seconds)
 # -- facts ---------------------------------------------------------------------------------------------------------
 
 def processor():
-    found = [o.split(':')[1].strip() for o in open('/proc/cpuinfo') if 'model name' in o] if os.path.exists('/proc/cpuinfo') else []
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = [o.split(':')[1].strip() for o in lines if 'model name' in o]
     return found[0] if found else platform.processor()
 
 def driver():
     "What nvidia-smi says of driver and memory"
-    try: return subprocess.run(['nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'], capture_output=True, text=True, timeout=20).stdout.strip()
+    try:
+        return subprocess.run(['nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'],
+            capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired): return None
 
 def facts(a):
@@ -122,24 +138,37 @@ def facts(a):
     def known(o):
         try: return version(o)
         except PackageNotFoundError: return None
-    packages = {o: known(o) for o in ('fastai', 'fastcore', 'torchvision', 'torchmetrics', 'safetensors', 'numpy', 'triton')}
-    say(a, what='machine', device=a.device, processor=processor(), cores=os.cpu_count(), threads=torch.get_num_threads(), python=platform.python_version(),
-        torch=torch.__version__, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), driver=driver(), settings=a.settings, **packages)
+    packages = {o: known(o) for o in ('fastai', 'fastcore', 'torchvision', 'torchmetrics', 'safetensors', 'numpy',
+        'triton')}
+    say(a, what='machine', device=a.device, processor=processor(), cores=os.cpu_count(),
+        threads=torch.get_num_threads(), python=platform.python_version(),
+        torch=torch.__version__, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), driver=driver(),
+        settings=a.settings, **packages)
     if a.device != 'cuda': return
-    if not torch.cuda.is_available(): raise SystemExit('gpu: this machine has no CUDA device that torch can use: --device cpu rehearses on the CPU')
+    if not torch.cuda.is_available():
+        raise SystemExit('gpu: this machine has no CUDA device that torch can use: --device cpu rehearses on the CPU')
     o = torch.cuda.get_device_properties(0)
     import fastai.torch_core   # it sets cudnn.benchmark where there is a GPU
-    say(a, what='card', card=o.name, capability=f'{o.major}.{o.minor}', gib=o.total_memory/2**30, processors=o.multi_processor_count,
-        tf32_matmul=torch.backends.cuda.matmul.allow_tf32, tf32_conv=torch.backends.cudnn.allow_tf32, cudnn_benchmark=torch.backends.cudnn.benchmark)
+    say(a, what='card', card=o.name, capability=f'{o.major}.{o.minor}', gib=o.total_memory/2**30,
+        processors=o.multi_processor_count,
+        tf32_matmul=torch.backends.cuda.matmul.allow_tf32, tf32_conv=torch.backends.cudnn.allow_tf32,
+        cudnn_benchmark=torch.backends.cudnn.benchmark)
 
 # -- the lessons' GPU cells ----------------------------------------------------------------------------------------
 
-def code_cells(fn): return [''.join(o['source']) if o['cell_type'] == 'code' else '' for o in json.loads(fn.read_text(encoding='utf-8'))['cells']]
-def gpu_cells(): return [(fn, i) for fn in sorted((ROOT/'nbs').glob('[!_.]*.ipynb')) for i, o in enumerate(code_cells(fn)) if '#| gpu' in o.splitlines()]
+def code_cells(fn):
+    cells = json.loads(fn.read_text(encoding='utf-8'))['cells']
+    return [''.join(o['source']) if o['cell_type'] == 'code' else '' for o in cells]
+
+def gpu_cells():
+    lessons = sorted((ROOT/'nbs').glob('[!_.]*.ipynb'))
+    return [(fn, i) for fn in lessons for i, o in enumerate(code_cells(fn)) if '#| gpu' in o.splitlines()]
 
 def parsed(source):
     try: return ast.parse(source).body
     except SyntaxError: return []   # a cell of %magic
+
+def names_in(o, how): return {n.id for n in ast.walk(o) if isinstance(n, ast.Name) and isinstance(n.ctx, how)}
 
 def bound(source):
     "The names that a cell defines"
@@ -153,8 +182,9 @@ def bound(source):
 def inner(o):
     "The names that belong to a statement alone: arguments, and what functions and comprehensions bind"
     own = {n.arg for n in ast.walk(o) if isinstance(n, ast.arg)}
-    parts = [n.target for n in ast.walk(o) if isinstance(n, ast.comprehension)] + [o]*isinstance(o, (ast.FunctionDef, ast.ClassDef))
-    return own | {n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    parts = [n.target for n in ast.walk(o) if isinstance(n, ast.comprehension)]
+    if isinstance(o, (ast.FunctionDef, ast.ClassDef)): parts.append(o)
+    return own | {n for part in parts for n in names_in(part, ast.Store)}
 
 def wanted(source):
     "The names that a cell reads before it defines them"
@@ -164,10 +194,11 @@ def wanted(source):
         have |= bound(ast.unparse(o))
     return want
 
-def only_imports(source): return bool(parsed(source)) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in parsed(source))
+def only_imports(source):
+    return bool(parsed(source)) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in parsed(source))
 
 def needed(cells, i):
-    "The places of the cells that cell `i` needs, itself included: imports, and what defines the names that it reads; the module brings the rest"
+    "The places of the cells that cell `i` needs and its own: imports, and what defines the names that it reads"
     want, places = wanted(cells[i]), [i]
     for j in reversed(range(i)):
         if '#| export' in cells[j]: want -= bound(cells[j])
@@ -177,7 +208,8 @@ def needed(cells, i):
             places.append(j)
     return places[::-1]
 
-def lesson_module(cells): return next((o.split('default_exp')[1].split()[0] for o in cells if o.startswith('#| default_exp')), None)
+def lesson_module(cells):
+    return next((o.split('default_exp')[1].split()[0] for o in cells if o.startswith('#| default_exp')), None)
 
 def run_cell(source, names):
     "Run a cell; what only notebooks have may be missing"
@@ -196,8 +228,11 @@ def small(a, seconds):
     from gaugan_fastai.models import pix2pix, sean, spade
     draw, fit, slow = PairedDataLoaders.from_landscapes, SynthesisLearner.fit, a.device == 'cpu'
     few = dict(n=a.settings['cell_scenes'], n_valid=4, **(dict(size=64) if slow else {}))
-    PairedDataLoaders.from_landscapes = lambda **kwargs: draw(**{**kwargs, **few, 'bs': min(few['n'], kwargs.get('bs', 8))})
-    SynthesisLearner.fit = lambda self, *args, cbs=None, **kwargs: fit(self, *args, cbs=[*(cbs or []), TimeBudget(seconds/60)], **kwargs)
+    bs = lambda kwargs: min(few['n'], kwargs.get('bs', 8))
+    PairedDataLoaders.from_landscapes = lambda **kwargs: draw(**{**kwargs, **few, 'bs': bs(kwargs)})
+    def short(self, *args, cbs=None, **kwargs):
+        with self.no_bar(), self.no_logging(): fit(self, *args, cbs=[*(cbs or []), TimeBudget(seconds/60)], **kwargs)
+    SynthesisLearner.fit = short
     if slow:
         spade.presets['paper'], sean.sean_presets['paper'] = spade.presets['cpu'], sean.sean_presets['cpu']
         pix2pix.pix2pix_learner.__defaults__ = (8, *pix2pix.pix2pix_learner.__defaults__[1:])   # ngf
@@ -210,14 +245,22 @@ def say_cell(a, where, **what):
 
 def cells(a):
     "Run GPU cells one after the other, each in its share of the time"
-    import gaugan_fastai.models.pix2pix, gaugan_fastai.models.sean   # now: an import that the clock ends cannot be repeated
+    # now: an import that the clock ends cannot be repeated
+    import gaugan_fastai.models.pix2pix, gaugan_fastai.models.sean
     os.chdir(ROOT/'nbs')
     for i, where in enumerate(a.cells):
         start, share = time.monotonic(), (left(a) - 2)/(len(a.cells) - i)
+        if share < 3: raise SystemExit(0)
         try:
             with at_most(share), small(a, max(1., .3*share)): told = cell(where)
-            say_cell(a, where, outcome='ran', seconds=time.monotonic() - start, scenes=a.settings['cell_scenes'], **told)
-        except Exception as e: say_cell(a, where, outcome='failed', error=first_line(e), seconds=time.monotonic() - start)
+            say_cell(a, where, outcome='ran', seconds=time.monotonic() - start, scenes=a.settings['cell_scenes'],
+                **told)
+        except TooLong as e:
+            # it may have stood in an import, which cannot be repeated: the others in a process of their own
+            say_cell(a, where, outcome='no error until its time was up', seconds=time.monotonic() - start)
+            raise SystemExit(0) from e
+        except Exception as e:
+            say_cell(a, where, outcome='failed', error=first_line(e), seconds=time.monotonic() - start)
 
 def cell(where):
     "Run one GPU cell with the cells that it needs; what is known of its learner"
@@ -226,7 +269,8 @@ def cell(where):
     if module := lesson_module(sources): exec(f'from gaugan_fastai.{module} import *', names)
     for i in needed(sources, int(n)): run_cell(sources[i], names)
     learn = names['learn']
-    return dict(epochs=len(learn.history), steps=getattr(getattr(learn, 'model_average', None), 't', None), on=str(next(learn.model.parameters()).device))
+    return dict(epochs=len(learn.history), steps=getattr(getattr(learn, 'model_average', None), 't', None),
+        on=str(next(learn.model.parameters()).device))
 
 # -- times ---------------------------------------------------------------------------------------------------------
 
@@ -244,7 +288,8 @@ def timed(a, f, least=3, most=20, seconds=3.):
         times.append(time.perf_counter() - t)
     peak = torch.cuda.max_memory_allocated()/2**20 if a.device == 'cuda' else None
     later = times[2:]   # the first compiles and chooses algorithms, the second settles
-    return dict(median_s=statistics.median(later), shortest_s=min(later), first_s=times[0], runs=len(later), peak_mib=peak)
+    return dict(median_s=statistics.median(later), shortest_s=min(later), first_s=times[0], runs=len(later),
+        peak_mib=peak)
 
 def cases():
     "(what, name, ours or dense, options), the telling ones first"
@@ -254,8 +299,9 @@ def cases():
     yield ('forward', 'painter', ())
     yield from ((w, h, ('channels_last', 'bf16')) for w, h, _ in plain)
     yield from ((w, h, ('channels_last',)) for w, h, _ in plain)
-    yield from (('forward', 'dense', o) for o in (('compile',), ('compile', 'bf16'), ('compile', 'channels_last', 'bf16')))
-    yield from (('step', 'dense', o) for o in (('compile',), ('compile', 'bf16')))
+    compiled = ('compile',), ('compile', 'bf16'), ('compile', 'channels_last', 'bf16')
+    yield from (('forward', 'dense', o) for o in compiled)
+    yield from (('step', 'dense', o) for o in compiled[:2])
 
 def inputs(a, bench, batch):
     _, seg, edges = next(bench.batches(a.maps, batch))
@@ -284,7 +330,8 @@ def prepared(a, bench, what, how, options, batch):
 def measure_one(a, bench, what, how, options, batch, truth, seconds):
     "Time one case; say what it took, or why not"
     import torch
-    about = dict(what=what, how=how, options=list(options), batch=batch, size=a.settings['measure_size'], ngf=a.settings['measure_ngf'])
+    about = dict(what=what, how=how, options=list(options), batch=batch, size=a.settings['measure_size'],
+        ngf=a.settings['measure_ngf'])
     try:
         with at_most(seconds), bench.path('dense' if how == 'dense' else 'ours'):
             f = prepared(a, bench, what, how, options, batch)
@@ -292,7 +339,8 @@ def measure_one(a, bench, what, how, options, batch, truth, seconds):
             if what == 'forward':
                 picture = f().float().cpu()
                 if not options: truth.setdefault(batch, picture)
-                if batch in truth: times['error'] = float(f'{((picture - truth[batch]).norm()/truth[batch].norm()).item():.2g}')
+                if batch in truth:
+                    times['error'] = float(f'{((picture - truth[batch]).norm()/truth[batch].norm()).item():.2g}')
         say(a, **about, **times)
     except torch.cuda.OutOfMemoryError: say(a, **about, skipped='out of memory')
     except Exception as e: say(a, **about, skipped=first_line(e))
@@ -308,8 +356,11 @@ def measure(a):
     a.maps = list(bench.drawn_maps((s['measure_size'],)*2, max(s['batches'])))
     for what, how, options in cases():
         for batch in s['batches']:
-            if left(a) < 5: return say(a, what='measure', skipped=f'no time left for {what} {how} {" ".join(options)} at batch {batch} and what follows')
-            measure_one(a, bench, what, how, options, batch, truth, min(left(a) - 3, 60 if 'compile' in options else 30))
+            if left(a) < 5:
+                return say(a, what='measure',
+                    skipped=f'no time left for {" ".join((what, how, *options))} at batch {batch} and what follows')
+            most = 60 if 'compile' in options else 30
+            measure_one(a, bench, what, how, options, batch, truth, min(left(a) - 3, most))
 
 # -- training ------------------------------------------------------------------------------------------------------
 
@@ -324,51 +375,60 @@ def loaders(a):
     from gaugan_fastai.data.landscapes import landscape_labels
     from gaugan_fastai.data.paired import Pair, PairedDataLoaders
     s = a.settings
-    how = dict(size=s['size'], bs=s['bs'], device=a.device, num_workers=min(8, os.cpu_count()) if a.device == 'cuda' else 0, pin_memory=a.device == 'cuda', seed=0)
+    how = dict(size=s['size'], bs=s['bs'], device=a.device, seed=0)
+    if a.device == 'cuda': how |= dict(num_workers=min(8, os.cpu_count()), pin_memory=True)
     if s['data']: return PairedDataLoaders.from_folder(s['data'], **how)
     n_valid, size = 16, (s['size'],)*2
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context('fork')) as pool:
         scenes = list(pool.map(scene, [(FIRST + i, size) for i in range(s['scenes'] + n_valid)], chunksize=16))
-    return PairedDataLoaders.from_pairs([Pair(*o) for o in scenes[n_valid:]], [Pair(*o) for o in scenes[:n_valid]], landscape_labels(), **how)
+    return PairedDataLoaders.from_pairs([Pair(*o) for o in scenes[n_valid:]], [Pair(*o) for o in scenes[:n_valid]],
+        landscape_labels(), **how)
 
 def refuse_large(gan):
     "No file of weights may be larger than what comes back from a lent machine"
     for name in ('generator', 'encoder'):
         net = getattr(gan, name, None)
         n = 2*sum(o.numel() for o in net.state_dict().values()) + 2**16 if net is not None else 0
-        if n > MOST: raise SystemExit(f'gpu: the {name} would take {n/2**20:.1f} MiB in 16 bits, and a file may take {MOST/2**20:.0f}: lower --ngf or --nhidden')
+        if n > MOST:
+            raise SystemExit(f'gpu: the {name} would take {n/2**20:.1f} MiB in 16 bits, and a file may take '
+                f'{MOST/2**20:.0f}: lower --ngf or --nhidden')
 
 def leaver(a, spent):
     "A callback that leaves weights, history and samples under --out every minute and at the end"
     from fastai.vision.all import Callback
+    from PIL import Image
+    from gaugan_fastai.callbacks import write_history
     from gaugan_fastai.pretrained import save_pretrained
+    from gaugan_fastai.safe import write_whole
     class Leave(Callback):
         order, run_valid = 90, False   # after the run's own
         def before_fit(self): self.start, self.last = time.monotonic(), None
         def after_batch(self):
-            if self.last is None or time.monotonic() - self.last >= 60: self.leave()   # at once: then it is known to work
+            # at once: then it is known to work
+            if self.last is None or time.monotonic() - self.last >= 60: self.leave()
         def after_fit(self): self.leave()
         def leave(self):
             learn, gan, s = self.learn, self.learn.model, a.settings
             minutes, steps = (time.monotonic() - self.start)/60, learn.model_average.t
-            words = f'{len(learn.dls.train_ds)} pairs at {s["size"]}x{s["size"]}, {steps} steps of {s["bs"]} on {a.device}, made by tools/gpu.py'
-            card = dict(licence='that of the photos' if s['data'] else 'Apache-2.0', training=words, size=list(learn.dls.size))
-            with learn.painting() as gen: save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=getattr(gen, 'encoder', None) or getattr(gan, 'encoder', None), half=True, **card)
-            newest = max((a.work/'run'/'samples').glob('*.png'), default=None)
-            for o, to in ((a.work/'run'/'history.csv', 'history.csv'), (newest, 'samples.png')):
-                if o and o.is_file(): copy(o, a.out/to)
-            say(a, what='training', minutes=minutes, steps=steps, steps_a_second=(steps - spent)/max(1e-9, 60*minutes), losses=learn.loss_means.means('train'), **memory(a))
+            words = (f'{len(learn.dls.train_ds)} pairs at {s["size"]}x{s["size"]}, {steps} steps of {s["bs"]} on '
+                f'{a.device}, made by tools/gpu.py')
+            card = dict(licence='that of the photos' if s['data'] else 'Apache-2.0', training=words,
+                size=list(learn.dls.size))
+            with learn.painting() as gen:
+                encoder = getattr(gen, 'encoder', None) or getattr(gan, 'encoder', None)
+                save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=encoder, half=True, **card)
+            with write_whole(a.out/'samples.png') as part: Image.fromarray(learn.sample_grid.draw()).save(part, 'PNG')
+            if learn.history:
+                with write_whole(a.out/'history.csv') as part: write_history(learn.history, part)
+            rate = (steps - spent)/max(1e-9, 60*minutes)
+            losses = learn.loss_means.means('train')
+            say(a, what='training', minutes=minutes, steps=steps, steps_a_second=rate, losses=losses, **memory(a))
             self.last = time.monotonic()
     return Leave()
 
 def memory(a):
     import torch
     return dict(peak_mib=torch.cuda.max_memory_allocated()/2**20) if a.device == 'cuda' else {}
-
-def copy(a, b):
-    part = b.with_name(b.name + '.part')
-    part.write_bytes(Path(a).read_bytes())
-    os.replace(part, b)
 
 def train(a):
     "Train with `Run` until the time is up"
@@ -382,7 +442,9 @@ def train(a):
     say(a, what='data', pairs=len(dls.train_ds), seconds=time.monotonic() - start, resumed=resume)
     set_seed(s['seed'])
     styles = dict(z_dim=64, kl=.02, kl_mean=True, kl_warmup=.2) if s['styles'] else {}
-    try: run_ = Run(dls, a.work/'run', resume, save_minutes=1, preset='cpu', ngf=s['ngf'], nhidden=s['nhidden'], l1=2., **styles, **(dict(pretrained=s['start']) if s['start'] else {}))
+    try:
+        run_ = Run(dls, a.work/'run', resume, save_minutes=1, preset='cpu', ngf=s['ngf'], nhidden=s['nhidden'], l1=2.,
+            **styles, **(dict(pretrained=s['start']) if s['start'] else {}))
     except InputError as e: raise SystemExit(f'gpu: {e}') from e
     refuse_large(run_.learn.model)
     if s['bf16']: run_.learn.autocast_dtype = torch.bfloat16
@@ -407,10 +469,12 @@ def table(file):
         found = [o for o in log if o['what'] == what]
         base = {o['batch']: o.get('median_s') for o in found if o['how'] == 'dense' and not o['options']}
         batches = sorted({o['batch'] for o in found})
-        lines += ['', f'| {what}, ms (times dense) | ' + ' | '.join(f'batch {b}' for b in batches) + ' |', '|---'*(len(batches) + 1) + '|']
+        lines += ['', f'| {what}, ms (times dense) | ' + ' | '.join(f'batch {b}' for b in batches) + ' |',
+            '|---'*(len(batches) + 1) + '|']
         for name in dict.fromkeys((o['how'], tuple(o['options'])) for o in found):
             of = {o['batch']: o for o in found if (o['how'], tuple(o['options'])) == name}
-            lines.append(f'| {" ".join([name[0], *name[1]])} | ' + ' | '.join(entry(of.get(b), base.get(b)) for b in batches) + ' |')
+            cells = [" ".join([name[0], *name[1]]), *(entry(of.get(b), base.get(b)) for b in batches)]
+            lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 def entry(o, base):
@@ -425,12 +489,14 @@ def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--minutes', type=float, default=9, help='for everything; it ends a few seconds earlier or later')
     p.add_argument('--out', type=Path, help='folder for what is learnt: eight files at most')
-    p.add_argument('--work', type=Path, help='folder for the checkpoints of the training (default: OUT_work beside --out)')
+    p.add_argument('--work', type=Path,
+        help='folder for the checkpoints of the training (default: OUT_work beside --out)')
     p.add_argument('--device', choices=SIZES, help='default: cuda where there is an NVIDIA driver, else cpu')
-    p.add_argument('--parts', default=','.join(PARTS), help='some of %(default)s')
+    p.add_argument('--parts', default=','.join(NAMES), help='some of %(default)s')
     p.add_argument('--data', help='folder of pairs to train on (see gaugan doctor) in place of drawn landscapes')
     p.add_argument('--start', help='folder of a saved model to start from')
-    p.add_argument('--no-styles', dest='styles', action='store_false', help='a generator that starts from the map instead of a style')
+    p.add_argument('--no-styles', dest='styles', action='store_false',
+        help='a generator that starts from the map instead of a style')
     p.add_argument('--bf16', action='store_true', help='train in bfloat16 where autocast says so')
     p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--seed', type=int, default=0)
@@ -448,11 +514,13 @@ def settle(a, p):
     "Fill in what was not said; refuse what cannot be"
     if a.out is None: p.error('--out is needed: the folder for what is learnt')
     names = a.parts.split(',')
-    if unknown := [o for o in names if o not in PARTS]: p.error(f'--parts has {", ".join(unknown)}, but the parts are {", ".join(PARTS)}')
+    if unknown := [o for o in names if o not in NAMES]:
+        p.error(f'--parts has {", ".join(unknown)}, but the parts are {", ".join(NAMES)}')
     a.device = a.device or ('cuda' if os.path.exists('/dev/nvidiactl') or driver() else 'cpu')
     a.out, a.work = a.out.resolve(), (a.work or a.out.with_name(a.out.name + '_work')).resolve()
     for o in (a.out, a.work): o.mkdir(parents=True, exist_ok=True)
-    if (a.work/'run'/'run.json').exists() and 'train' in names and not a.resume: p.error(f'{a.work} holds a training: go on with --resume, or choose another --work')
+    if (a.work/'run'/'run.json').exists() and 'train' in names and not a.resume:
+        p.error(f'{a.work} holds a training: go on with --resume, or choose another --work')
     a.settings = {k: v if getattr(a, k) is None else getattr(a, k) for k, v in SIZES[a.device].items()}
     a.settings |= {k: getattr(a, k) for k in ('data', 'start', 'styles', 'bf16', 'lr', 'seed', 'resume')}
     return names
@@ -469,15 +537,17 @@ def main(argv=None):
     whole = 60*a.minutes
     for name in names:
         remains = whole - (time.monotonic() - start)
-        begin, seconds = time.monotonic(), min(remains, PARTS[name]*whole)
+        begin, seconds = time.monotonic(), min(remains, PARTS[a.device][name]*whole)
         if remains < 5: say(a, what='part', part=name, outcome='no time left')
         else:
             codes[name] = globals()[f'{name}_part'](a, seconds)
-            say(a, what='part', part=name, outcome='done' if codes[name] == 0 else codes[name], seconds=time.monotonic() - begin)
+            say(a, what='part', part=name, outcome='done' if codes[name] == 0 else codes[name],
+                seconds=time.monotonic() - begin)
         if name == 'facts' and codes.get(name): break
     print(table(a.out/'log.jsonl'))
     sizes = {str(o.relative_to(a.out)): o.stat().st_size for o in sorted(a.out.rglob('*')) if o.is_file()}
-    print(f'{time.monotonic() - start:.0f} s; under {a.out}:', ', '.join(f'{k} {v/2**20:.2f} MiB' for k, v in sizes.items()))
-    return int(any(codes.values()))
+    files = ', '.join(f'{k} {v/2**20:.2f} MiB' for k, v in sizes.items())
+    print(f'{time.monotonic() - start:.0f} s; under {a.out}: {files}')
+    return int(any(o not in (0, 'out of time') for o in codes.values()))
 
 if __name__ == '__main__': sys.exit(main())
