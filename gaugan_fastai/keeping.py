@@ -112,6 +112,7 @@ def settings_of(dls, kwargs):
     plain = {k: v if _is_plain(v) else f'a {type(v).__name__}' for k,v in kwargs.items()}
     return json.loads(json.dumps(dict(size=dls.size, classes=dls.codes, edges=dls.edges, **plain)))
 
+# %% ../nbs/16_keeping.ipynb #a866880e
 def check_settings(out, then, now, usual, kwargs):
     "Raise `InputError` for the first setting that is another now; `usual` holds what was meant where nothing was written"
     for k in [*then, *(o for o in now if o not in then)]:
@@ -142,6 +143,7 @@ def data_facts(dls):
     mark = hashlib.sha1('\n'.join(sizes).encode()).hexdigest()[:16]
     return dict(folder=str(Path(dls.path).resolve()) if files else None, pairs=len(pairs), mark=mark)
 
+# %% ../nbs/16_keeping.ipynb #21f8d3b9
 def compare_data(out, then, now):
     "Say what changed in the data since the run began; raise `InputError` for other data"
     moved,same = then['folder'] != now['folder'],then['mark'] == now['mark']

@@ -430,6 +430,13 @@ def test_models_by_name(scenes, kept, tmp_path, monkeypatch):
     assert code == 0 and words.startswith('4 of 4') and len(list(Path('p').iterdir())) == 8, err
     assert 'by name there are landscapes' in refused('generate', 'landscape', scenes/'val/labels')
 
+def test_maps_are_resized_as_the_data_set_resizes_them(kept):
+    "Nearest by the middle of a pixel, as Pillow has it"
+    model, ids = load_model(kept), draw_landscape(3, 80).segmap
+    small_map = np.asarray(Image.fromarray(ids).resize((32, 32), Image.NEAREST))
+    assert (paint(model, ids, size=(32, 32)) == paint(model, small_map)).all()
+    assert (small_map != ids[(np.arange(32)*80)//32][:, (np.arange(32)*80)//32]).any(), 'the corner of a pixel gives another map'
+
 @pytest.fixture(scope='module')
 def sean(tmp_path_factory):
     "A small SEAN without usual styles, as a folder"
