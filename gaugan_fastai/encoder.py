@@ -133,6 +133,7 @@ def _encoder_of(model):
     if isinstance(enc, StyleEncoder): return frozen(enc)
     raise InputError(f'this {type(model).__name__} has no style encoder: make the learner with z_dim=, or give z yourself')
 
+# %% ../nbs/10a_encoder.ipynb #0fb9c348
 @torch.no_grad()
 def encode(
     model, # A learner, or a generator that came with its encoder, or an encoder

@@ -10,7 +10,6 @@ __all__ = ['LossMeans', 'Finite', 'LossColumn', 'SynthesisLearner', 'to_u8', 'im
 import cloudpickle, tempfile
 import numpy as np, torch
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
@@ -316,6 +315,7 @@ def _averaged(self:SynthesisLearner):
     found = getattr(self, 'model_average', None)
     return found if found and found.shadow else None
 
+# %% ../nbs/07_learner.ipynb #4d9a7b26
 @patch
 def _reduced(self:SynthesisLearner):
     "Is one loss a batch wanted? (`loss_not_reduced` tells the loss function otherwise)"
@@ -390,6 +390,7 @@ def _as_ids(item, labels, ids=None):
     if len(ids) != 1: raise InputError(f'predict paints one map [H,W], got {tuple(ids.shape)}: give learn.model.generator a batch')
     return ids.as_subclass(Tensor)
 
+# %% ../nbs/07_learner.ipynb #62705771
 def _as_image(item):
     "A PIL image of an array or tensor of file values `[H,W]`, or of colours `[H,W,3]`"
     values = to_np(item) if isinstance(item, Tensor) else np.asarray(item)
@@ -538,6 +539,7 @@ def _all_tensors(state, with_opt=True):
     found |= {f'average.{k}': v for part in ('shadow', 'buffers') for k, v in average.get(part, {}).items()}
     return state['model'] | {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
 
+# %% ../nbs/07_learner.ipynb #2257895b
 @patch
 def save(self:SynthesisLearner, file, with_opt=True):
     "Write networks, optimiser state, averaged weights and class names to `path/model_dir/file.pth`, whole or not at all; return the path"
@@ -572,6 +574,7 @@ def _read_saved(file, device):
     if isinstance(state, dict) and all(isinstance(state.get(k), kind) for k, kind in (('model', dict), ('history', list))): return state
     raise InputError(f'{file} was not written by learn.save: weights of other programs are read with load_original or from_pretrained')
 
+# %% ../nbs/07_learner.ipynb #e23ddfb6
 def _other_codes(mine, theirs):
     "Where two lists of class names differ, in words; '' where one is not known"
     differ = [f'class {i} is {a!r} here and {b!r} there' for i, (a, b) in enumerate(zip(mine or [], theirs or [])) if str(a) != b]
