@@ -8,7 +8,6 @@ __all__ = ['StyleEncoder', 'reparameterise', 'EncodedGAN', 'encoded_groups', 'KL
 
 # %% ../nbs/10a_encoder.ipynb #a78b7715
 import numpy as np, torch
-from contextlib import nullcontext
 from PIL import Image
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -18,7 +17,7 @@ from .core import InputError, check_whole
 from .data.layouts import open_photo
 from .layers import init_xavier, leaky, refresh_spectral, spectral_conv
 from .data.transforms import as_size
-from .learner import SynthesisLearner, _as_ids, paint_size
+from .learner import SynthesisLearner, _as_ids, frozen, paint_size
 from .losses import kl_loss
 from .turns import SynthesisGAN, network_groups
 
@@ -126,21 +125,24 @@ def _as_photo(o):
     if isinstance(o, Tensor) and o.is_floating_point(): return _check_photos(o if o.ndim == 4 else o[None])
     return torch.from_numpy(np.array(open_photo(o))).permute(2, 0, 1)[None]/127.5 - 1
 
+def _encoder_of(model):
+    "A frozen copy of a learner's encoder (averaged, where it averages), of a generator's, or of an encoder itself"
+    if hasattr(model, 'painting'):
+        with model.painting() as gen: enc = getattr(gen, 'encoder', None)
+    else: enc = getattr(model, 'encoder', model)
+    if isinstance(enc, StyleEncoder): return frozen(enc)
+    raise InputError(f'this {type(model).__name__} has no style encoder: make the learner with z_dim=, or give z yourself')
+
+# %% ../nbs/10a_encoder.ipynb #0fb9c348
 @torch.no_grad()
 def encode(
     model, # A learner, or a generator that came with its encoder, or an encoder
     photos, # One or a list of: path, PIL image, uint8 array `[H,W,3]`, float tensor `[3,H,W]`; or a tensor `[B,3,H,W]`
 ) -> Tensor: # mu, float `[B,z_dim]`, on the encoder's device
     "Read the styles of photos; raises `InputError` for a model without an encoder and for what is no photo"
-    enc = getattr(getattr(model, 'model', model), 'encoder', model)
-    if not isinstance(enc, StyleEncoder):
-        raise InputError(f'this {type(model).__name__} has no style encoder: make the learner with z_dim=, '
-            'or give z yourself')
-    mode, device = enc.training, enc.fc_mu.weight.device
+    enc = _encoder_of(model)
     photos = photos if isinstance(photos, (list, tuple)) else [photos]
-    with getattr(model, 'painting', nullcontext)():   # a learner's averaged weights, where it has some
-        try: return torch.cat([enc.eval()(_as_photo(o).to(device))[0] for o in photos])
-        finally: enc.train(mode)
+    return torch.cat([enc(_as_photo(o).to(enc.fc_mu.weight.device))[0] for o in photos])
 
 def as_style(
     model, # Learner or generator, see `encode`
@@ -162,16 +164,17 @@ def as_style(
 class StyleLearner(SynthesisLearner):
     "A `SynthesisLearner` for a generator with `z_dim`, whose model is an `EncodedGAN`"
     def predict(self,
-        item, # Label map: file name or PIL image (the data's own ids), array or tensor [H,W] (library ids)
+        item, # Label map: file name or PIL image (the data's own ids), tensor [H,W] (library ids), or array, see `ids`
         style=None, # A photo to take the style from, a vector z, or None: by chance
         seed:int=None, # Seed of the chance
         edges=None, # for a model with instance edges: bool [H,W], or
         instances=None, # the instance map they come from
         *,
         size='data', # (H,W) of the picture; 'data': about the training size, in the map's own shape; None: the map's own size
+        ids=None, # What the numbers of an array are, see `SynthesisLearner.predict`
     ): # PIL image
         "Paint one label map in a style: at the one size that the model paints, and scaled to `size`"
-        gen, ids = self.model.generator, _as_ids(item, self.labels)
+        gen, ids = self.model.generator, _as_ids(item, self.labels, ids)
         if size == 'data': size = paint_size(ids.shape[-2:], gen.size, 1)
         h, w = ids.shape[-2:] if size is None else as_size(size)
         z = as_style(self, style, gen.z_dim, seed).to(gen.fc.weight.device)

@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['LossMeans', 'Finite', 'LossColumn', 'SynthesisLearner', 'to_u8', 'image_grid', 'input_pictures', 'edge_input',
-           'paint_size', 'frozen']
+           'paint_size', 'frozen', 'plot_top_losses']
 
 # %% ../nbs/07_learner.ipynb #6ba40ccf
 import cloudpickle, tempfile
 import numpy as np, torch
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
 from fastai.callback.fp16 import ModelToHalf
 from fastai.callback.mixup import MixHandler
 from fastai.vision.gan import GANLearner
-from .core import InputError, PILInstances, colorize, instance_edges, resize_map
+from .core import InputError, PILInstances, TensorSegmap, colorize, instance_edges, resize_map
 from .data.transforms import SignedPhoto, as_size
 from .losses import GANObjective, hinge
 from .pixels import kept_memory
@@ -37,6 +36,8 @@ def _check_callbacks(learn):
         no_weights = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.affine for m in learn.model.modules())
         if isinstance(cb, BnFreeze) and no_weights:
             why = 'freezes the batch norms whose weights are frozen, but some here have no weights: leave it out'
+        boards = 'TensorBoardCallback' in [o.__name__ for o in type(cb).__mro__]   # by name: its module needs tensorboard
+        if boards and cb.log_preds: why = 'logs no pictures of label maps: pass log_preds=False, and SampleGrid(path=...) for the pictures'
         if why: raise InputError(f'{type(cb).__name__}: {why}' if why is _no_fp16 else f'{type(cb).__name__} {why}')
 
 def _check_photos(dl, photo):
@@ -126,7 +127,7 @@ def _look(self:Finite):
     if hasattr(self.learn, 'lr_finder'): raise CancelFitException()
     step, name = min(found, key=lambda o: o[0])
     what = f'the {name}' if name.startswith('gradient') else f'the loss {name!r}'
-    raise InputError(f'{what} is no number, or beyond all bounds, at step {step} of this fit, so training stops: {_cure(self.learn)}')
+    raise InputError(f'{what} is nan, inf or above {self.limit:g} at step {step} of this fit, so training stops: {_cure(self.learn)}')
 
 def _cure(learn):
     "What to do about numbers that are none"
@@ -314,6 +315,7 @@ def _averaged(self:SynthesisLearner):
     found = getattr(self, 'model_average', None)
     return found if found and found.shadow else None
 
+# %% ../nbs/07_learner.ipynb #4d9a7b26
 @patch
 def _reduced(self:SynthesisLearner):
     "Is one loss a batch wanted? (`loss_not_reduced` tells the loss function otherwise)"
@@ -329,7 +331,14 @@ def _each_loss(self:SynthesisLearner):
 # %% ../nbs/07_learner.ipynb #8df7386a
 @patch
 def _do_fit(self:SynthesisLearner):
-    with nullcontext() if one_param(self.model).is_cuda else kept_memory(): GANLearner._do_fit(self)
+    self.opt.zero_grad()   # a fit that was interrupted may have left some
+    try:
+        with nullcontext() if one_param(self.model).is_cuda else kept_memory(): GANLearner._do_fit(self)
+    except CancelFitException: raise
+    except BaseException:
+        self._end_cleanup()
+        for dl in getattr(self.dls, 'loaders', []): dl.__dict__.pop('it', None)   # fastai's half-read data
+        raise
 
 @patch
 def _end_cleanup(self:SynthesisLearner):
@@ -381,6 +390,7 @@ def _as_ids(item, labels, ids=None):
     if len(ids) != 1: raise InputError(f'predict paints one map [H,W], got {tuple(ids.shape)}: give learn.model.generator a batch')
     return ids.as_subclass(Tensor)
 
+# %% ../nbs/07_learner.ipynb #62705771
 def _as_image(item):
     "A PIL image of an array or tensor of file values `[H,W]`, or of colours `[H,W,3]`"
     values = to_np(item) if isinstance(item, Tensor) else np.asarray(item)
@@ -504,6 +514,13 @@ def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None
     h, w = grid.shape[:2]
     return show_image(grid, figsize=figsize or (w/40, h/40), title='label | edges | fake | real' if n_inp > 1 else 'label | fake | real', **kwargs)
 
+# %% ../nbs/07_learner.ipynb #242cc73f
+@dispatch
+def plot_top_losses(x:TensorSegmap, y:TensorImage, samples, outs, raws, losses, **kwargs):
+    "Show label | generated | photo, with the loss as title"
+    axs = show_results(x, y, samples, outs, per_line=1, **kwargs)
+    for ax, loss in zip(axs[::3], losses): ax.set_title(f'loss {loss:.3g}')
+
 # %% ../nbs/07_learner.ipynb #57328db7
 @contextmanager
 def _placed(file):
@@ -515,11 +532,14 @@ def _placed(file):
         with write_whole(file) as part: yield part
     except InputError as e: raise InputError(f'{e}; {cure}') from e
 
-def _opt_tensors(sd):
-    "Tensors by name of the state of a `GANAdam`"
-    found = {f'opt.{n}.{i}.{k}': v for n, o in sd.items() if n != 'hypers' for i, st in o['state'].items() for k, v in st.items()}
-    return {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+def _all_tensors(state, with_opt=True):
+    "Tensors by name of all that `save` writes: model, optimiser, average"
+    opt, average = (with_opt and state.get('opt')) or {}, state.get('average') or {}
+    found = {f'opt.{n}.{i}.{k}': v for n, o in opt.items() if n != 'hypers' for i, st in o['state'].items() for k, v in st.items()}
+    found |= {f'average.{k}': v for part in ('shadow', 'buffers') for k, v in average.get(part, {}).items()}
+    return state['model'] | {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
 
+# %% ../nbs/07_learner.ipynb #2257895b
 @patch
 def save(self:SynthesisLearner, file, with_opt=True):
     "Write networks, optimiser state, averaged weights and class names to `path/model_dir/file.pth`, whole or not at all; return the path"
@@ -529,7 +549,7 @@ def save(self:SynthesisLearner, file, with_opt=True):
     if with_opt: state['opt'] = self.opt.state_dict()
     if averaged: state['average'] = averaged.state_dict()
     if hasattr(self.dls, 'labels'): state['codes'] = [str(o) for o in self.labels.codes]
-    check_finite({**state['model'], **_opt_tensors(state.get('opt', {}))}, 'this learner', 'nothing was written; go back to the last checkpoint with learn.load')
+    check_finite(_all_tensors(state), 'this learner', 'nothing was written; go back to the last checkpoint with learn.load')
     file = self._saved_at(file)
     with _placed(file) as part: torch.save(state, part)
     return file
@@ -554,6 +574,7 @@ def _read_saved(file, device):
     if isinstance(state, dict) and all(isinstance(state.get(k), kind) for k, kind in (('model', dict), ('history', list))): return state
     raise InputError(f'{file} was not written by learn.save: weights of other programs are read with load_original or from_pretrained')
 
+# %% ../nbs/07_learner.ipynb #e23ddfb6
 def _other_codes(mine, theirs):
     "Where two lists of class names differ, in words; '' where one is not known"
     differ = [f'class {i} is {a!r} here and {b!r} there' for i, (a, b) in enumerate(zip(mine or [], theirs or [])) if str(a) != b]
@@ -579,7 +600,7 @@ def load(self:SynthesisLearner, file, device=None, with_opt=True, strict=True, w
     state = _read_saved(file, device or next(self.model.parameters()).device)
     why = self._misfit(state, with_opt, strict)
     if why: raise InputError(f'{file} was not written by a learner like this one (same widths and classes?): {why}')
-    check_finite({**state['model'], **_opt_tensors((with_opt and state.get('opt')) or {})}, str(file))
+    check_finite(_all_tensors(state, with_opt), str(file))
     self.model.load_state_dict(state['model'], strict=strict)
     if with_opt and state.get('opt'): self.opt.load_state_dict(state['opt'])
     if getattr(self, 'model_average', None): self.model_average.load_state_dict(state.get('average') or {})
@@ -592,10 +613,12 @@ def load(self:SynthesisLearner, file, device=None, with_opt=True, strict=True, w
 def lr_find(self:SynthesisLearner, *args, **kwargs):
     "Try learning rates and plot the losses, see fastai's `lr_find`; afterwards, also after an interrupt, all is as before"
     path, history = self.path, list(self.history)
+    if len(args) < 4: kwargs = {'stop_div': False, **kwargs}
     with tempfile.TemporaryDirectory() as tmp:
         self.path = Path(tmp)
         self.save('before')
         try: return GANLearner.lr_find(self, *args, **kwargs)
+        except IndexError: raise InputError('losses ran away before lr_find had seen enough of them: start lower (start_lr=), or try more rates (num_it=)') from None
         except BaseException:
             self.load('before')
             raise

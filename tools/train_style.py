@@ -102,7 +102,7 @@ def main(argv=None):
         f'{a.minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual (efficientnet-lite0) + {a.l1:g} L1 + '
         f'{a.kl:g} KL (mean over the batch, warm-up over {a.warmup:g}), lr {a.lr:g}; made by tools/train_style.py')
     with learn.painting() as gen:
-        save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, encoder=learn.model.encoder, half=True,
+        save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, half=True,
             size=[a.size]*2, losses={k: round(v, 4) for k, v in learn.history[-1]['train'].items()})
     print(f'{words}\nwritten to {a.out} after {time.time() - start:.0f} s')
 

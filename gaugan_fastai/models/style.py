@@ -14,11 +14,19 @@ from torch.nn import functional as F
 
 from ..core import InputError, onehot
 from ..encoder import *
+from ..learner import frozen
 from ..losses import PerceptualLoss
 
 _all_ = ['encode']
 
 # %% ../../nbs/15a_models.style.ipynb #6b3ee7c0
+def _painter_of(model):
+    "The generator to paint with: a learner's frozen copy (averaged, where it averages), or a generator in eval mode"
+    if hasattr(model, 'painting'):
+        with model.painting() as gen: return gen
+    gen = getattr(model, 'generator', model)
+    return frozen(gen) if gen.training else gen
+
 @torch.no_grad()
 def paint_styles(
     model, # A generator with `z_dim`, or a learner of one
@@ -26,11 +34,9 @@ def paint_styles(
     z:Tensor, # Styles, `[N,z_dim]`
 ) -> Tensor: # `[N,3,H,W]` in [-1, 1]
     "Paint one map in many styles"
-    gen = getattr(getattr(model, 'model', model), 'generator', model)
+    gen = _painter_of(model)
     if not getattr(gen, 'z_dim', None): raise InputError(f'this {type(gen).__name__} paints one style: make it with z_dim=')
-    maps, mode = segmap.expand(len(z), *segmap.shape[-2:]), gen.training
-    try: return gen.eval()(maps, z=z)
-    finally: gen.train(mode)
+    return gen(segmap.expand(len(z), *segmap.shape[-2:]), z=z)
 
 # %% ../../nbs/15a_models.style.ipynb #1b0abb6c
 def sample(
@@ -40,9 +46,9 @@ def sample(
     seed:int=0, # Same seed, same styles
 ) -> Tensor: # `[n,3,H,W]` in [-1, 1]
     "Paint one map in `n` styles drawn by chance"
-    gen = getattr(getattr(model, 'model', model), 'generator', model)
+    gen = _painter_of(model)
     z = torch.randn(n, getattr(gen, 'z_dim', None) or 1, generator=torch.Generator().manual_seed(seed))
-    return paint_styles(model, segmap, z.to(next(gen.parameters()).device))
+    return paint_styles(gen, segmap, z.to(next(gen.parameters()).device))
 
 # %% ../../nbs/15a_models.style.ipynb #abfffc79
 def interpolate(
