@@ -94,6 +94,8 @@ def _libc():
 
 def _give_back_from(libc, pieces, end): return libc.mallopt(-3, pieces), libc.mallopt(-1, end) # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
+workspace = Scratch() # what the operations of a training step work in, one after the other, so that one piece serves them all
+
 @contextmanager
 def kept_memory():
     """Keep freed memory for the next who asks, for the whole process, and give it back at the end, with this thread's `workspace`.
@@ -112,8 +114,6 @@ def kept_memory():
             if not _holders: _give_back_from(libc, *_thresholds['usual']), libc.malloc_trim(0)
 
 # %% ../nbs/01a_pixels.ipynb #3c8a559b
-workspace = Scratch() # what the operations of a training step work in, one after the other, so that one piece serves them all
-
 def _backward_sums(grad, out, xs, mean, invstd, slope):
     "The gradient before the activation, and the same times the normalised activations; `[*pixels,C]` each, both soon to be lost"
     part, delta = workspace(2*grad.numel(), grad).view(2, *grad.shape)
