@@ -102,8 +102,9 @@ def doctor(
     decode:decoding=None,   # What label files hold, if not ids: palette (colours), index, or a table '{"255": "road"}'
 ):
     "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, instance maps"
+    from gaugan_fastai.core import say
     from gaugan_fastai.data.doctor import examine, tell
-    return tell(examine(path, void, decode), lambda o: print(_in_options(o)))
+    return tell(examine(path, void, decode), lambda o: say(_in_options(o)))
 
 # %% ../nbs/18_cli.ipynb #fda00b1b
 def train(
@@ -165,15 +166,11 @@ def train(
 def _map_files(path):
     "The pictures in a folder, or the one file"
     from gaugan_fastai.core import InputError
-    from gaugan_fastai.data.layouts import _EXTENSIONS
+    from gaugan_fastai.files import pictures_in
     path = Path(path)
     if path.is_file(): return [path]
     if not path.is_dir(): raise InputError(f'{path} does not exist: give a label map or a folder of label maps')
-    found = sorted(o for o in path.iterdir() if o.is_file() and o.name[0] != '.' and o.suffix.lower() in _EXTENSIONS)
-    if not found: raise InputError(f'{path} holds no picture: give a label map or a folder of label maps')
-    twice = [o.name for o in found if sum(o.stem == p.stem for p in found)>1]
-    if twice: raise InputError(f'{path} holds {" and ".join(twice[:2])}, whose pictures would have the same name')
-    return found
+    return sorted(pictures_in(path, 'label map').values())
 
 def generate(
     model:Path,          # A run, a folder with model.safetensors and model.json (from train or convert), or a name, such as landscapes_style
@@ -259,8 +256,24 @@ def _demo_pictures(run, out, n=6):
     columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
     save_picture(image_grid(*map(np.stack, columns)), out/'ruler.png')
 
+def _shipped():
+    "The weights and label maps of a checkout, or None"
+    root = Path(sys.modules['gaugan_fastai'].__file__).parent.parent/'data'
+    found = root/'weights/landscapes',root/'maps'
+    return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
+
+def _paint_styles(weights, maps, file, n=4):
+    "Paint every map in `n` styles; write them as a grid"
+    import numpy as np
+    from gaugan_fastai.learner import image_grid
+    from gaugan_fastai.runs import load_model, paint, save_picture
+    model = load_model(weights)
+    ids = [model.labels.read(o) for o in sorted(maps.glob('*.png'))]
+    columns = [[model.labels.colorize(o) for o in ids], *([paint(model, o, o.shape, seed=i) for o in ids] for i in range(n))]
+    save_picture(image_grid(*map(np.stack, columns)), file)
+
 _demo_words = """
-{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
+{styles}{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
 {out}/ruler.png      maps drawn with a ruler: label map, painted
 {out}/model          the weights (model.safetensors) and what they are (model.json)
 
@@ -273,7 +286,8 @@ def _demo_folder(out):
     if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
     if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
     out.mkdir(parents=True)
-    (out/'DEMO.txt').write_text(_demo_words.format(out=out), encoding='utf-8', errors='backslashreplace')
+    styles = f'{out}/styles.png     six label maps, each in four styles, by the weights that come with a checkout\n' if _shipped() else ''
+    (out/'DEMO.txt').write_text(_demo_words.format(out=out, styles=styles), encoding='utf-8', errors='backslashreplace')
     return out
 
 def demo(
@@ -285,14 +299,17 @@ def demo(
     ngf:count=None,         # Width of the generator (default: 16; the paper's is 64)
     seed:int=0,             # Seed of the scenes and the weights
 ):
-    "Draw landscapes, train a small SPADE on them, and paint maps it has not seen"
+    "Paint with the shipped weights, then train a small SPADE on drawn landscapes, and paint maps it has not seen"
     from fastai.vision.all import set_seed
     from gaugan_fastai.core import InputError
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.runs import Run
     size = size or (64,64)
     if any(o % 32 for o in size): raise InputError(f'--size {size[0]}x{size[1]}: both must be multiples of 32')
-    out = _demo_folder(out)
+    out,shipped = _demo_folder(out),_shipped()
+    if shipped:
+        _paint_styles(*shipped, out/'styles.png')
+        print(f'{out}/styles.png: label maps of {shipped[1]}, each in four styles, by the weights of {shipped[0]}')
     print(f'Drawing {n} landscapes of {size[0]}x{size[1]} pixels ...')
     dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(4, n), seed=seed)
     set_seed(seed, reproducible=True)

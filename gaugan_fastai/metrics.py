@@ -14,6 +14,7 @@ from fastai.vision.all import *
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from .core import *
+from .files import read_photo
 from .losses import lite0, lite0_features
 from .segmenter import *
 
@@ -176,7 +177,7 @@ def _read_pictures(folder, stems, size):
     files = {o.stem: o for o in get_image_files(folder, recurse=False)}
     for o in stems:
         if o not in files: raise InputError(f'{folder} has no picture {o}.png or {o}.jpg: name each picture as its label map')
-    ims = [open_image(files[o]).convert('RGB').resize(size[::-1], Image.Resampling.BICUBIC) for o in stems]
+    ims = [read_photo(files[o]).resize(size[::-1], Image.Resampling.BICUBIC) for o in stems]
     return torch.from_numpy(np.stack(ims)).permute(0,3,1,2)/127.5-1
 
 def score_folder(

@@ -238,9 +238,8 @@ def load_original(
     Raises `InputError` where the file is unsafe or unreadable, belongs to another network, holds numbers that are none, or
     any key is missing, not expected or of another shape."""
     state = read_state(path)
-    options = dict(edges=edges, upsampling=upsampling, aspect=aspect)
-    odd = f'{path} has shapes that no network here has'
-    cls, config = _described(odd, _config_of, path, recognise(state), state, family, **options)
+    odd, how = f'{path} has shapes that no network here has', dict(edges=edges, upsampling=upsampling, aspect=aspect)
+    cls, config = _described(odd, _config_of, path, recognise(state), state, family, **how)
     state, surplus = split_surplus(state, config['n_classes']) if cls is SEANGenerator else (state, {})
     model = load_exactly(_described(odd, _on_meta, cls, config), state, path)
     if surplus: model.keep_surplus(surplus, path)
@@ -254,14 +253,16 @@ def _labels_card(labels):
     plain = labels.decode is None and files == dict(enumerate(labels.codes))
     decode = None if plain else 'palette' if labels.decode == 'palette' else {str(v): o for v, o in files.items()}
     void = None if labels.void is None else labels.codes[-1]
-    return dict(codes=labels.codes, palette=labels.palette.tolist(), void=void, decode=decode)
+    card = dict(codes=labels.codes, palette=labels.palette.tolist(), void=void, decode=decode)
+    return card | ({'colours': {str(v): list(o) for v, o in labels._colours.items()}} if labels._colours else {})
 
 def _card_labels(card):
     "The `LabelSpace` that a card describes"
     if card is None: return None
-    decode = card['decode']
-    if isinstance(decode, dict): decode = {int(v): o for v, o in decode.items()}
-    return LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
+    decode = {int(v): o for v, o in card['decode'].items()} if isinstance(card['decode'], dict) else card['decode']
+    labels = LabelSpace(card['codes'], palette=card['palette'], void=card['void'], decode=decode)
+    labels._colours = {int(v): tuple(o) for v, o in card.get('colours', {}).items()}
+    return labels
 
 # %% ../nbs/15_pretrained.ipynb #83fac008
 _models = {o.__name__: o for o in (SPADEGenerator, SEANGenerator, MultiScaleCritic, StyleEncoder, UNetGenerator)}
@@ -285,8 +286,7 @@ def _check_pair(generator, encoder):
 
 def _card_text(card):
     "JSON with one entry a line"
-    lines = lambda: ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items())
-    try: return f'{{\n{lines()}\n}}\n'.encode()
+    try: return ('{\n' + ',\n'.join(f' {json.dumps(k)}: {json.dumps(v)}' for k, v in card.items()) + '\n}\n').encode()
     except (TypeError, ValueError) as e: raise InputError(f'the card cannot be written as JSON: {e}') from e
 
 # %% ../nbs/15_pretrained.ipynb #b37e7e38

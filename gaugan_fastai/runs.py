@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from .callbacks import SampleGrid, TimeBudget
 from .core import InputError, resize_map
 from .data.landscapes import landscape_labels
-from .data.layouts import _pictures, open_photo
+from .data.layouts import open_photo
+from .files import partner_of, pictures_in
 from .encoder import as_style
 from .keeping import Interrupts, KeepRun, RunBar, check_settings, compare_course, compare_data, data_facts, give_folder, on_disk
 from .keeping import read_json, settings_of, stamp_of, take_folder, write_json
@@ -325,7 +326,9 @@ def paint(
     size = size or (paint_size(shape, own, 1) if own else paint_size(shape, model.card.get('size', shape), model.factor))
     edges = edge_input(model, ids, own or size, instances=instances)
     ids = resize_map(ids, own or size)
-    with torch.no_grad(): picture = to_u8(model(ids, *edges, **_arguments(model, style, ids)))[0]
+    device = next(model.parameters()).device
+    args = {k: v.to(device) for k,v in _arguments(model, style, ids).items()}
+    with torch.no_grad(): picture = to_u8(model(*(o.to(device) for o in (ids, *edges)), **args))[0]
     if own in (None, tuple(size)): return picture
     return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.BICUBIC))
 
@@ -333,7 +336,9 @@ def paint(
 def _read_for(model, fn):
     "The label map `fn` as `model` reads it; cures are about the file, since the model's classes are what they are"
     try: return model.labels.read(fn)
-    except InputError as e: what,_,cure = str(e).partition(': ')
+    except InputError as e:
+        what,_,cure = str(e).partition(': ')
+        if hasattr(e, 'cure'): what,cure = str(e).removesuffix(f': {e.cure}'),e.cure
     if re.search('decode=|void=|palette|codes.txt', cure):
         values = np.flatnonzero(model.labels._table >= 0).tolist()
         few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values)>3)
@@ -352,11 +357,8 @@ def _partners(model, instances, maps):
     if not folder: return lambda fn: None
     if folder.is_file() and len(maps)>1: raise InputError(f'{folder} is one instance map for {len(maps)} label maps: give a folder')
     if folder.is_file(): return lambda fn: folder
-    found = _pictures(folder, 'instance')
-    def partner(fn):
-        if fn.stem in found: return found[fn.stem]
-        raise InputError(f'{fn} has no instance map in {folder}: add one of the same name')
-    return partner
+    found = pictures_in(folder, 'instance')
+    return lambda fn: partner_of(fn, found, 'instance map', folder)
 
 # %% ../nbs/17_runs.ipynb #7303d1a9
 def _targets(fn, out, samples):

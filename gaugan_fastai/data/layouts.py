@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from PIL import Image
 from ..core import *
-from .. import files
+import gaugan_fastai.files as files
 from ..files import *
 
 # %% ../../nbs/02_data.layouts.ipynb #592a7817
