@@ -337,6 +337,7 @@ def _do_fit(self:SynthesisLearner):
     except CancelFitException: raise
     except BaseException:
         self._end_cleanup()
+        self.turn_losses = {}
         for dl in getattr(self.dls, 'loaders', []): dl.__dict__.pop('it', None)   # fastai's half-read data
         raise
 

@@ -77,6 +77,7 @@ def test_painting_while_it_trains_changes_nothing(dls):
     watched.model.load_state_dict(alone.model.state_dict())
     segmap = dls.valid.one_batch()[0][0]
     for learn in (alone, watched):
+        set_seed(0)   # flips
         dls.train.rng.seed(0)
         over, pictures = threading.Event(), []
         def paint():

@@ -27,7 +27,7 @@ from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
 from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
-from ..spade import plain
+from ..spade import as_plain
 from ..turns import SynthesisGAN
 
 # %% ../../nbs/13_models.sean.ipynb #4ced3370
@@ -70,7 +70,7 @@ class SEANGenerator(SPADEGenerator):
     def encode_shown(self, image, segmap):
         "Do what `encode` does, with zeros for every class that does not occur"
         maps = self._label_maps(segmap, None)
-        return self.Zencoder(plain(image), maps.segmap)
+        return self.Zencoder(as_plain(image), maps.segmap)
 
     def forward(self, segmap, codes=None, noise=None):
         maps = self._label_maps(segmap, None)
@@ -99,7 +99,7 @@ def _check_codes(self:SEANGenerator, codes, maps):
     if not isinstance(codes, torch.Tensor) or codes.ndim != 3 or tuple(codes.shape[1:]) != want[1:] or codes.shape[0] not in (1, want[0]):
         what = tuple(codes.shape) if isinstance(codes, torch.Tensor) else f'a {type(codes).__name__}'
         raise InputError(f'codes are {what}, but [B,K,S] = {want} is needed: gen.encode(image, segmap) gives them')
-    return self.fill(plain(codes).to(self.fc.weight).expand(want))
+    return self.fill(as_plain(codes).to(self.fc.weight).expand(want))
 
 @patch
 def fill(self:SEANGenerator,
