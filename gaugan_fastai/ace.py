@@ -35,7 +35,8 @@ class Regions:
             places, ids = number(key, B*n)
             seen, self.patterns = key.flatten()[places], Patterns(ids, len(places), 3)
         self.images, self.classes, self.joints = seen//n, plan.classes[seen % n], {}
-        self.present, self.place = self.classes.unique(return_inverse=True)
+        present, self.place = self.classes.unique(return_inverse=True)
+        self.present = present.tolist()
 
     def __len__(self): return len(self.images)
 
@@ -47,7 +48,7 @@ class Regions:
         return self.joints[second]
 
 # %% ../nbs/12a_ace.ipynb #fd3e5c8f
-def _rows(indices, n): return RowSum(indices, torch.arange(len(indices) + 1, device=indices.device), n)
+def _rows(indices, n): return RowSum(indices, torch.arange(len(indices) + 1, device=indices.device), n, 1)
 
 class Joint:
     "Rows of two tables added pattern by pattern: `labels` and `styles` pick them, `pixels` lays the sums out"
@@ -96,7 +97,7 @@ def region_styles(
     regions:Regions, # Which of them occur
 ): # `[len(regions),S]`
     "Send the code of each region through its class's linear layer and a ReLU; what does not occur is not touched"
-    fcs = [getattr(layer, f'fc_mu{i}') for i in regions.present.tolist()]
+    fcs = [getattr(layer, f'fc_mu{i}') for i in regions.present]
     rows = torch.stack([F.linear(codes[:, i], fc.weight, fc.bias) for i, fc in zip(regions.present, fcs)])
     return rows.relu()[regions.place, regions.images]
 
@@ -152,7 +153,7 @@ def _for_painting(layer):
 # %% ../nbs/12a_ace.ipynb #d216b6aa
 def _kept_table(layer, styles, regions, kernels):
     "The table of a layer that keeps it while codes, regions and weights stay"
-    fcs = chain.from_iterable(getattr(layer, f'fc_mu{i}').parameters() for i in regions.present.tolist())
+    fcs = chain.from_iterable(getattr(layer, f'fc_mu{i}').parameters() for i in regions.present)
     make = lambda *_: style_table(layer, styles.codes, regions, kernels[1])
     return styles.tables.setdefault(layer, Remember())(make, kernels, regions.images, regions.classes, *fcs)
 

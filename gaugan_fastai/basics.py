@@ -69,14 +69,14 @@ def onehot(
     n_classes:int, # Number of planes `K`
 ) -> Tensor: # float32 `[B,K,H,W]` or `[K,H,W]`
     "Turn ids 0..K-1 into one plane a class (SPADE, section 3); an id beyond them is an error"
-    ids = segmap.as_subclass(Tensor).long().unsqueeze(-3)
+    ids = (segmap if type(segmap) is Tensor else segmap.as_subclass(Tensor)).long().unsqueeze(-3)
     planes = torch.zeros(*ids.shape[:-3], n_classes, *ids.shape[-2:], device=ids.device)
     return planes.scatter_(-3, ids, 1.)
 
 # %% ../nbs/00_basics.ipynb #3d58e279
 def _nearest_index(n_in, n_out, device=None):
     "Source index of each of `n_out` positions: floor(i*n_in/n_out), computed in float32 as PyTorch does"
-    scale = torch.tensor(n_in/n_out, dtype=torch.float32, device=device)
+    scale = float(np.float32(n_in/n_out))
     return (torch.arange(n_out, device=device, dtype=torch.float32)*scale).floor().long().clamp(max=n_in-1)
 
 def resize_nearest(

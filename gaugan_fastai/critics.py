@@ -52,7 +52,7 @@ class PatchCritic(nn.Module):
     def _rest(self, conv, x): return F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
 
 # %% ../nbs/05_critics.ipynb #2f1a6658
-def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) else x
+def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) and type(x) is not Tensor else x
 
 def _check_shapes(segmap, image, edges):
     want = (image.shape[0], *image.shape[-2:])

@@ -60,13 +60,13 @@ class StyleCodes:
 # %% ../nbs/12_sean.ipynb #9100b545
 class NoiseMaps:
     "The noise of a forward, map by map in the order of the layers: given as a list, drawn, or none at all"
-    def __init__(self, noise, draw): self.noise, self.draw, self.i = noise, draw, 0
+    def __init__(self, noise, draw, device=None): self.noise, self.draw, self.device, self.i = noise, draw, device, 0
 
     def __call__(self, shape):
         "The next map, `[B,W,H,1]` for activations of `shape`, or None"
         B, _, H, W = shape
         g, self.i = self.noise, self.i + 1
-        if g is None: return torch.randn(B, W, H, 1) if self.draw else None
+        if g is None: return torch.randn(B, W, H, 1, device=self.device) if self.draw else None
         if isinstance(g, torch.Generator): return torch.randn(B, W, H, 1, generator=g, device=g.device)
         if self.i > len(g): raise InputError(f'noise holds {len(g)} maps, but each layer wants one: {self.i} or more')
         if tuple(g[self.i-1].shape) == (B, W, H, 1): return g[self.i-1]
@@ -100,8 +100,8 @@ def exchange_one(
 # %% ../nbs/12_sean.ipynb #a747e577
 class TwinNoise(NoiseMaps):
     "Noise drawn for a batch whose last `n` pictures are edits of its first `n`: they get the same"
-    def __init__(self, n, draw):
-        super().__init__(None, draw)
+    def __init__(self, n, draw, device=None):
+        super().__init__(None, draw, device)
         self.n = n
     def __call__(self, shape):
         B, *rest = shape

@@ -23,7 +23,7 @@ def as_plain(x):
 
 def _check_range(segmap, n_classes):
     "Raise `InputError` where an id of `segmap` is no class"
-    lo, hi = (o.item() for o in segmap.aminmax())
+    lo, hi = torch.stack(segmap.aminmax()).tolist()
     if lo >= 0 and hi < n_classes: return
     raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes '
         f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')

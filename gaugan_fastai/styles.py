@@ -9,10 +9,9 @@ __all__ = ['classes_of', 'same_shape', 'swap', 'crossover', 'change_inside', 're
 # %% ../nbs/13a_styles.ipynb #6e2794da
 import torch
 from fastcore.all import *
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from .core import InputError
+from .weights import pack_weights, read_weights, write_together
 
 # %% ../nbs/13a_styles.ipynb #01b93006
 def classes_of(
@@ -156,19 +155,17 @@ class StyleLibrary:
         folder, # `styles.safetensors` is written into it
     ):
         "Write the library beside a model's weights"
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder/'styles.safetensors'
-        save_file({k: getattr(self, k).cpu().contiguous() for k in ('mean', 'spread', 'rest', 'counts')}, file)
-        file.chmod(0o666 & folder.stat().st_mode)   # safetensors lets nobody else read its files
+        file = Path(folder)/'styles.safetensors'
+        tensors = {k: getattr(self, k) for k in ('mean', 'spread', 'rest', 'counts')}
+        write_together({file: pack_weights(tensors, 'the library of styles')})
         return file
 
     @classmethod
     def load(cls, folder):
         "Read what `save` wrote; raise `InputError` for a folder without it"
         file = Path(folder)/'styles.safetensors'
-        try: return cls(**load_file(file))
-        except (OSError, TypeError, SafetensorError) as e: raise InputError(f'{file} holds no styles ({e}): StyleLibrary.save writes them') from e
+        try: return cls(**read_weights(file))
+        except (InputError, TypeError) as e: raise InputError(f'{file} holds no styles ({e}): StyleLibrary.save writes them') from e
 
 # %% ../nbs/13a_styles.ipynb #609c8141
 def encode_all(

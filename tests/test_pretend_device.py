@@ -201,8 +201,6 @@ def test_painters(family):
             with learn.painting() as gen: want = gen(segmap, **how).cpu()
             assert (paint(segmap, **how).cpu() - want).abs().max() < 1e-4   # folded spectral norms, float32
 
-@pytest.mark.xfail(strict=True, raises=MeetingError,
-    reason='runs.paint leaves map and style on the CPU: patch for nbs/17_runs.ipynb')
 def test_runs_paint(family):
     "`runs.paint` brings map and style to where the model is"
     with Pretend(): assert runs.paint(painter(family), ids(1).numpy()).shape == (64, 64, 3)

@@ -95,6 +95,7 @@ def main(argv=None):
 
 def save(learn, folder, spent, note=''):
     "Write averaged weights as half precision, the library of styles beside them, and the card"
+    learn.usual_codes()   # they go along with the weights
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
     training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '

@@ -20,6 +20,7 @@ from ..core import InputError, check_whole, onehot
 from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
+from ..safe import check_finite
 
 # %% ../../nbs/09_models.pix2pix.ipynb #467a2d77
 _norms = dict(instance=partial(nn.InstanceNorm2d, affine=True), batch=nn.BatchNorm2d)
@@ -101,7 +102,7 @@ def _check_ids(segmap, n_classes):
     if not isinstance(segmap, torch.Tensor) or segmap.dtype.is_floating_point or segmap.dtype == torch.bool or segmap.ndim != 3 or not segmap.numel():
         raise InputError(f'segmap has {kind}, but integer class ids [B,H,W] are needed: segmap[None] adds the batch axis')
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or segmap.is_meta: return
-    lo, hi = (o.item() for o in segmap.aminmax())
+    lo, hi = torch.stack(segmap.aminmax()).tolist()
     if lo < 0 or hi >= n_classes: raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} '
         f'classes (ids 0..{n_classes-1}): map void and unknown ids to a class first')
 
@@ -128,6 +129,7 @@ def groups(self:UNetGenerator):
 @patch
 def for_inference(self:UNetGenerator):
     "Make a copy for painting: eval mode, no gradients, weights kept as the processor reads them"
+    check_finite(self.state_dict(), f'the {type(self).__name__}')
     return pack_convs(deepcopy(self).eval().requires_grad_(False))
 
 # %% ../../nbs/09_models.pix2pix.ipynb #8023f934

@@ -16,7 +16,7 @@ from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor,
 
 from ..ace import SEANResBlk, keep_tables
 from ..callbacks import ModelAverage, SampleGrid
-from ..core import InputError, check_whole, colorize, resize_nearest
+from ..core import InputError, check_whole, colorize, resize_map
 from ..modulation import recorded
 from ..safe import check_finite
 from ..critics import MultiScaleCritic
@@ -88,7 +88,7 @@ class SEANGenerator(SPADEGenerator):
 def _draws(self:SEANGenerator, noise, maps):
     "Without `noise`: drawn in training, as in the paper, and none in eval mode, so that pictures can be repeated"
     if isinstance(noise, NoiseMaps): return noise
-    if noise is None or isinstance(noise, (list, tuple, torch.Generator)): return NoiseMaps(noise, self.training)
+    if noise is None or isinstance(noise, (list, tuple, torch.Generator)): return NoiseMaps(noise, self.training, maps.segmap.device)
     raise InputError(f'noise is a {type(noise).__name__}, but a list of maps [B,W,H,1], a torch.Generator or None is needed')
 
 # %% ../../nbs/13_models.sean.ipynb #dd2312d9
@@ -197,7 +197,7 @@ class SEANGAN(SynthesisGAN):
         (segmap, image), gen = xb, self.generator
         n, codes = math.ceil(self.edits*len(segmap)), gen.encode(image, segmap)
         other, region = exchange_one(codes, segmap, n)
-        both = gen(torch.cat([segmap, segmap[:n]]), torch.cat([codes, other]), TwinNoise(n, gen.training))
+        both = gen(torch.cat([segmap, segmap[:n]]), torch.cat([codes, other]), TwinNoise(n, gen.training, segmap.device))
         return both[:-n], dict(edited=both[-n:], region=region)
 
 class UsualStyles(Callback):
@@ -253,7 +253,7 @@ class SEANLearner(SynthesisLearner):
         photo = SignedPhoto()(TensorImage(image2tensor(open_photo(photo))))[None]
         size = paint_size(ids.shape[-2:], self.dls.size, gen.factor)
         photo = F.interpolate(cast(photo, Tensor), size, mode='bilinear', antialias=True)
-        photo, ids = photo.to(gen.fc.weight), resize_nearest(ids, size).to(gen.fc.weight.device)
+        photo, ids = photo.to(gen.fc.weight), resize_map(ids, size).to(gen.fc.weight.device)
         with self.painting() as gen: return gen.encode(photo, ids)[0]
 
 # %% ../../nbs/13_models.sean.ipynb #ebb212c2
