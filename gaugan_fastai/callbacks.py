@@ -183,7 +183,7 @@ def fit_constant_linear(self:SynthesisLearner,
 # %% ../nbs/07a_callbacks.ipynb #19091e68
 class TimeBudget(Callback):
     "End the fit after `minutes`; schedules see the share of the time that has passed (give `fit` more epochs than it can do)"
-    order, run_valid = 55, False   # before ParamScheduler (60)
+    order, run_valid = 35, False   # before LossMeans (40), Recorder (50), ParamScheduler (60)
     def __init__(self, minutes:float, clock=time.monotonic): store_attr()
     def before_fit(self): self.start, self.over = self.clock(), False
     def before_batch(self):
@@ -192,10 +192,10 @@ class TimeBudget(Callback):
         if share >= 1 and self.learn.iter + self.learn.epoch > 0:
             self.over = True
             raise CancelTrainException()
-    def after_cancel_train(self):
+    def after_train(self):
         if self.over and hasattr(self.learn, 'recorder'): self.learn.recorder.cancel_train = False   # or its columns shift
-    def after_epoch(self):
-        if self.over: raise CancelFitException()
+    def before_epoch(self):
+        if self.over: raise CancelFitException()   # here, so that the last epoch's samples and history are written
 
 # %% ../nbs/07a_callbacks.ipynb #bc7405ef
 class Keep(Callback):
