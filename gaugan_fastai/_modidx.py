@@ -1374,6 +1374,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'gaugan_fastai.runs.Run.fit': ('runs.html#run.fit', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs._arguments': ('runs.html#_arguments', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs._codes': ('runs.html#_codes', 'gaugan_fastai/runs.py'),
+                                    'gaugan_fastai.runs._leave': ('runs.html#_leave', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs._partners': ('runs.html#_partners', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs._read_codes': ('runs.html#_read_codes', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs._read_for': ('runs.html#_read_for', 'gaugan_fastai/runs.py'),

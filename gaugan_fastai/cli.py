@@ -82,17 +82,15 @@ def names(
     return [o.strip() for o in text.split(',') if o.strip()]
 
 # %% ../nbs/18_cli.ipynb #db93806c
-_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""),
-    ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""),
-    (" and palette= if", " and write palette.txt if"),
-    ("palette=, a colour a class (or palette.txt beside codes.txt, 'r g b' a line)",
-        "palette.txt beside codes.txt, 'r g b' a line"),
+_colours = "palette.txt beside codes.txt, 'r g b' a line"
+_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ('palette= if', 'write palette.txt if'),
+    ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""), ('and style_map', 'and --style-map'),
     ('(edges=True)', '(--edges)'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'),
-    ('style_map=', '--style-map '), ('leave style_map', 'leave --style-map'), ('and style_map', 'and --style-map'))
+    (f'palette=, a colour a class (or {_colours})', _colours), ('leave style_map', 'leave --style-map'))
 
 def _in_options(words):
     "A message of the library, its arguments named as options"
-    for k,v in _as_typed: words = words.replace(k, v)
+    for k,v in (('style_map=', '--style-map '), *_as_typed): words = words.replace(k, v)
     said = lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}'
     words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", said, words)
     words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances|style)=', r'--\1 ', words)
@@ -150,8 +148,8 @@ def train(
     dls = PairedDataLoaders.from_folder(path, size=size, bs=bs, **data)
     out = out or Path('runs')/Path(path).resolve().name
     if minutes and epochs: raise InputError('--minutes and --epochs are two budgets: give one of them')
-    if (kl or kl_warmup) and not (z_dim or pretrained):
-        raise InputError('--kl and --kl-warmup are about styles: give --z-dim too')
+    styled = z_dim or pretrained
+    if (kl or kl_warmup) and not styled: raise InputError('--kl and --kl-warmup are about styles: give --z-dim too')
     if workers<0: raise InputError(f'--workers {workers}: give 0 or more')
     loss = None if perceptual == 'none' else perceptual
     options = dict(preset=preset, ngf=ngf, nhidden=nhidden, z_dim=z_dim, perceptual=loss)
@@ -262,6 +260,7 @@ def _demo_pictures(run, out, n=6):
     columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
     save_picture(image_grid(*map(np.stack, columns)), out/'ruler.png')
 
+# %% ../nbs/18_cli.ipynb #077fbb4f
 def _shipped():
     "The weights and label maps of a checkout, or None"
     root = Path(sys.modules['gaugan_fastai'].__file__).parent.parent/'data'
@@ -279,8 +278,9 @@ def _paint_styles(weights, maps, file, n=4):
     columns = [[model.labels.colorize(o) for o in ids], *painted]
     save_picture(image_grid(*map(np.stack, columns)), file)
 
+# %% ../nbs/18_cli.ipynb #a7833a2e
 _demo_words = """
-{styles}{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
+{styles}{out}/held_out.png   scenes it has not seen, from left to right: label map, painted, as our code draws it
 {out}/ruler.png      maps drawn with a ruler: label map, painted
 {out}/model          the weights (model.safetensors) and what they are (model.json)
 
@@ -298,6 +298,7 @@ def _demo_folder(out):
     (out/'DEMO.txt').write_text(_demo_words.format(out=out, styles=styles), encoding='utf-8', errors='backslashreplace')
     return out
 
+# %% ../nbs/18_cli.ipynb #ad969cdf
 def demo(
     out:Path=None,          # Folder for pictures and weights (default: gaugan_demo, then gaugan_demo_2 ...)
     minutes:positive=2.5,   # Time to train

@@ -37,6 +37,7 @@ def save_picture(
     "Write a picture whole or not at all"
     with write_whole(file) as part: Image.fromarray(picture).save(part, format='PNG')
 
+# %% ../nbs/16_keeping.ipynb #d8f787f0
 def noted_minutes(out):
     "The minutes of a run that `progress.json` notes; 0 where it is missing or damaged, which is said"
     try:
@@ -100,6 +101,7 @@ def give_folder(out):
     file = _locks.pop(out.resolve(), None)
     if file is not None: os.close(file)
 
+# %% ../nbs/16_keeping.ipynb #20e3d912
 _reworded = {r'^Exception occured in `\w+` when calling event `\w+`:\s*': '', '; learn.path says where .*': '',
     'go back to the last checkpoint with learn.load': 'resume from the last checkpoint with a lower learning rate'}
 

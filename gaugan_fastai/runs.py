@@ -90,8 +90,7 @@ class Run:
 
     def _enter(self, resume):
         "Take the folder; return whether it holds a checkpoint to go on from"
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError(f'{self.out} is a file: choose a folder with --out')
+        if self.out.is_file(): raise InputError(f'{self.out} is a file: choose a folder with --out')
         held = [(self.out/o).is_file() for o in ('run.json','last.pth')]
         if resume and not any(held): raise InputError(f'{self.out} holds no run: start it without --resume')
         self.out.mkdir(parents=True, exist_ok=True)
@@ -161,9 +160,9 @@ def fit(self:Run,
     if (minutes is None) == (epochs is None): raise InputError('a run needs one budget: minutes or epochs')
     unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
     with self._writing(), Interrupts() as stop:
+        left = (self.out/'model/model.json').is_file()
         if self.done[unit] < total: self._train(unit, total, lr, decay, stop)
-        elif (self.out/'model/model.json').is_file():
-            raise InputError(f'the run in {self.out} has had its {total} {unit}: give it more')
+        elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}: give it more')
         self._leave()
     if stop.since is not None: raise KeyboardInterrupt(self._last_words())
     return self.learn
@@ -253,29 +252,28 @@ def load_model(
     return painter
 
 # %% ../nbs/17_runs.ipynb #15c21482
+def _leave(names): return f'leave {" and ".join(names)} out'
+
 def _styles(model, style=None, seed=None, samples=None, style_map=None):
     "The styles in which to paint a map, a list of z or of codes; [None] for a generator that has one style"
     z_dim = getattr(model, 'z_dim', None)
     asked = [k for k,v in dict(style=style, seed=seed, samples=samples, style_map=style_map).items() if v is not None]
     chance = [o for o in asked if o in ('seed','samples')]
     if getattr(model, 'style_dim', None): return [_codes(model, style, style_map, chance)]
-    if not z_dim and asked:
-        raise InputError(f'the model has one style, it was trained without z_dim: leave {" and ".join(asked)} out')
+    if not z_dim and asked: raise InputError(f'the model has one style, it was trained without z_dim: {_leave(asked)}')
     if not z_dim: return [None]
     if style_map is not None: raise InputError('the model has one style for a whole picture: leave style_map out')
     if style is None: return [as_style(model, None, z_dim, (seed or 0) + i) for i in range(samples or 1)]
-    if len(asked) > 1: raise InputError(f'style says what is else drawn by chance: leave {" and ".join(asked[1:])} out')
+    if len(asked) > 1: raise InputError(f'style says what is else drawn by chance: {_leave(asked[1:])}')
     if 'encoder' not in model.__dict__ and not isinstance(style, torch.Tensor):
         raise InputError('the model came without a style encoder to read a photo: leave style out and choose a seed')
     return [as_style(model, style, z_dim)]
 
 def _codes(model, style, style_map, by_chance):
     "Codes `[K,S]` of a generator with a style for each class: those given, those of a photo, or the usual ones"
-    if by_chance:
-        raise InputError(f'the model has a style for each class, none by chance: leave {" and ".join(by_chance)} out')
+    if by_chance: raise InputError(f'the model has a style for each class, none by chance: {_leave(by_chance)}')
     if isinstance(style, torch.Tensor): return style
-    if style is None and style_map is not None:
-        raise InputError(f'{style_map} says where the classes of a photo are: pass style=PHOTO too')
+    if style is None and style_map is not None: raise InputError(f'{style_map} is the map of a photo: pass style=PHOTO')
     if style is not None and style_map is None:
         raise InputError(f'the model reads styles of classes off {style} where these are known: pass style_map=MAP')
     usual = getattr(model, 'usual', None)
@@ -352,13 +350,12 @@ def _partners(model, instances, maps):
     "A function from a label map to its instance map, or None without `instances`; `InputError` where none will do"
     folder = Path(instances) if instances else None
     wants = getattr(model, 'edges', False)
-    if wants and not folder:
-        raise InputError('the model was trained with instance edges: pass instances=FOLDER, a map for each label map')
+    if wants and not folder: raise InputError('the model was trained with instance edges: pass instances=FOLDER')
     if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
     if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give a folder of instance maps')
     if not folder: return lambda fn: None
-    if folder.is_file() and len(maps)>1:
-        raise InputError(f'{folder} is one instance map for {len(maps)} label maps: give a folder')
+    n = len(maps)
+    if folder.is_file() and n>1: raise InputError(f'{folder} is one instance map for {n} label maps: give a folder')
     if folder.is_file(): return lambda fn: folder
     found = pictures_in(folder, 'instance')
     return lambda fn: partner_of(fn, found, 'instance map', folder)
