@@ -82,22 +82,23 @@ def names(
     return [o.strip() for o in text.split(',') if o.strip()]
 
 # %% ../nbs/18_cli.ipynb #db93806c
-_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""),
-    (" and palette= if", " and write palette.txt if"), ("needs palette=, a colour a class (or palette.txt beside codes.txt, 'r g b' a line)", "needs palette.txt beside codes.txt, 'r g b' a line"),
-    ('(edges=True)', '(--edges)'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'))
+_colours = "palette.txt beside codes.txt, 'r g b' a line"
+_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ('palette= if', 'write palette.txt if'),
+    ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""), ('and style_map', 'and --style-map'),
+    ('(edges=True)', '(--edges)'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'),
+    (f'palette=, a colour a class (or {_colours})', _colours), ('leave style_map', 'leave --style-map'))
 
 def _in_options(words):
     "A message of the library, its arguments named as options"
-    for k,v in _as_typed: words = words.replace(k, v)
-    words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}', words)
+    for k,v in (('style_map=', '--style-map '), *_as_typed): words = words.replace(k, v)
+    said = lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}'
+    words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", said, words)
     words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances|style)=', r'--\1 ', words)
-    words = re.sub(r'\bstyle_map=', '--style-map ', words)
-    words = re.sub(r'\b(leave|and) style_map\b', r'\1 --style-map', words)
     return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs)\b', r'\1 --\2', words)
 
 # %% ../nbs/18_cli.ipynb #dc9575f6
 def doctor(
-    path:Path,              # Data set: a folder with codes.txt and train/images, train/labels, perhaps train/instances (val, test, ...)
+    path:Path,              # Data set: codes.txt and train/images, train/labels, perhaps train/instances (val, ...)
     void:void_class='auto', # Void class: name or file id, 'auto' looks for a usual name, 'none'
     decode:decoding=None,   # What label files hold, if not ids: palette (colours), index, or a table '{"255": "road"}'
 ):
@@ -113,7 +114,7 @@ def train(
     resume:bool=False,      # Go on with the run in --out
     minutes:positive=None,  # Length of the whole run in minutes (default: 60)
     epochs:count=None,      # Its length in epochs, instead of --minutes
-    size:hw=None,           # Pictures' height x width, multiples of 32 (default: 96x128); pairs are scaled and cropped to it
+    size:hw=None,           # Height x width, multiples of 32 (default: 96x128); pairs are scaled and cropped to it
     bs:count=4,             # Pictures a step
     preset:str='small',     # Widths of the networks: cpu, small or paper
     ngf:count=None,         # Width of the generator, instead of the preset's
@@ -147,9 +148,11 @@ def train(
     dls = PairedDataLoaders.from_folder(path, size=size, bs=bs, **data)
     out = out or Path('runs')/Path(path).resolve().name
     if minutes and epochs: raise InputError('--minutes and --epochs are two budgets: give one of them')
-    if (kl or kl_warmup) and not (z_dim or pretrained): raise InputError('--kl and --kl-warmup are about styles: give --z-dim too')
+    styled = z_dim or pretrained
+    if (kl or kl_warmup) and not styled: raise InputError('--kl and --kl-warmup are about styles: give --z-dim too')
     if workers<0: raise InputError(f'--workers {workers}: give 0 or more')
-    options = dict(preset=preset, ngf=ngf, nhidden=nhidden, z_dim=z_dim, perceptual=None if perceptual == 'none' else perceptual)
+    loss = None if perceptual == 'none' else perceptual
+    options = dict(preset=preset, ngf=ngf, nhidden=nhidden, z_dim=z_dim, perceptual=loss)
     options.update({k:v for k,v in dict(kl=kl, kl_warmup=kl_warmup).items() if v})
     if pretrained: options.update(pretrained=str(pretrained), mapping=mapping)
     elif mapping: raise InputError('--mapping says which old class a new one starts from: give --pretrained too')
@@ -173,15 +176,15 @@ def _map_files(path):
     return sorted(pictures_in(path, 'label map').values())
 
 def generate(
-    model:Path,          # A run, a folder with model.safetensors and model.json (from train or convert), or a name, such as landscapes_style
+    model:Path,          # A run, a folder with model.safetensors and model.json, or a name, such as landscapes_style
     maps:Path,           # A folder of label maps, or one label map
     out:Path='painted',  # Folder for the pictures
     size:hw=None,        # Height x width of the pictures (default: as large as in training, in the shape of the map)
-    instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps (or one file)
+    instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps; or a file
     seed:int=None,       # For a model trained with --z-dim: draws the style, one for all maps (default: 0)
     style:Path=None,     # For a model trained with --z-dim, or a SEAN: a photo to take the style from
     style_map:Path=None, # For a SEAN with --style: the label map of that photo
-    samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png, NAME_1.png ..., from --seed on
+    samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png ..., from --seed on
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.runs import load_model, paint_folder
@@ -235,7 +238,8 @@ def convert(
     with _new_folder(out) as part: save_pretrained(model, part, encoder=enc, **words)
     n = sum(o.numel() for o in model.parameters())
     print(f'{checkpoint} is a {type(model).__name__} of {n:,} parameters; written to {out}')
-    if model.labels is None and hasattr(model, 'for_inference'): print('Its classes have no names yet, and gaugan generate needs them: see --codes')
+    if model.labels is None and hasattr(model, 'for_inference'):
+        print('Its classes have no names yet, and gaugan generate needs them: see --codes')
 
 # %% ../nbs/18_cli.ipynb #7f068163
 def _demo_pictures(run, out, n=6):
@@ -256,6 +260,7 @@ def _demo_pictures(run, out, n=6):
     columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
     save_picture(image_grid(*map(np.stack, columns)), out/'ruler.png')
 
+# %% ../nbs/18_cli.ipynb #077fbb4f
 def _shipped():
     "The weights and label maps of a checkout, or None"
     root = Path(sys.modules['gaugan_fastai'].__file__).parent.parent/'data'
@@ -269,11 +274,13 @@ def _paint_styles(weights, maps, file, n=4):
     from gaugan_fastai.runs import load_model, paint, save_picture
     model = load_model(weights)
     ids = [model.labels.read(o) for o in sorted(maps.glob('*.png'))]
-    columns = [[model.labels.colorize(o) for o in ids], *([paint(model, o, o.shape, seed=i) for o in ids] for i in range(n))]
+    painted = [[paint(model, o, o.shape, seed=i) for o in ids] for i in range(n)]
+    columns = [[model.labels.colorize(o) for o in ids], *painted]
     save_picture(image_grid(*map(np.stack, columns)), file)
 
+# %% ../nbs/18_cli.ipynb #a7833a2e
 _demo_words = """
-{styles}{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
+{styles}{out}/held_out.png   scenes it has not seen, from left to right: label map, painted, as our code draws it
 {out}/ruler.png      maps drawn with a ruler: label map, painted
 {out}/model          the weights (model.safetensors) and what they are (model.json)
 
@@ -286,10 +293,12 @@ def _demo_folder(out):
     if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
     if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
     out.mkdir(parents=True)
-    styles = f'{out}/styles.png     six label maps, each in four styles, by the weights that come with a checkout\n' if _shipped() else ''
+    words = f'{out}/styles.png     label maps, each in four styles, by the weights that come with a checkout\n'
+    styles = words if _shipped() else ''
     (out/'DEMO.txt').write_text(_demo_words.format(out=out, styles=styles), encoding='utf-8', errors='backslashreplace')
     return out
 
+# %% ../nbs/18_cli.ipynb #ad969cdf
 def demo(
     out:Path=None,          # Folder for pictures and weights (default: gaugan_demo, then gaugan_demo_2 ...)
     minutes:positive=2.5,   # Time to train
@@ -323,12 +332,10 @@ def demo(
 # %% ../nbs/18_cli.ipynb #dd3b175d
 commands = {o.__name__:o for o in (demo,train,generate,convert,doctor)}
 
-def _first_line(f): return f.__doc__.split(':')[0]
-
 def _top_parser():
     "The parser of what stands before a command's own options"
     from importlib.metadata import version
-    words = '\n'.join(f'  {k:9} {_first_line(f)}' for k,f in commands.items())
+    words = '\n'.join(f'  {k:9} {f.__doc__.split(":")[0]}' for k,f in commands.items())
     p = argparse.ArgumentParser(
         'gaugan', formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='gaugan COMMAND ... (gaugan COMMAND --help for its options)',
@@ -344,7 +351,8 @@ def _sentence(e):
     if isinstance(e, InputError): return _in_options(str(e))
     if isinstance(e, BrokenPipeError): return 'the output was closed before all was said'
     if isinstance(e, OSError):
-        return f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e}): look at its folder, its permissions and the room on the disk'
+        what = f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e})'
+        return f'{what}: look at its folder, its permissions and the room on the disk'
     if isinstance(e, MemoryError) or isinstance(e, RuntimeError) and re.search('out of memory|allocate memory', str(e)):
         return 'the memory is not enough: choose a smaller --size, --bs or --ngf'
 

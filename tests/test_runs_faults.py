@@ -5,6 +5,7 @@ import numpy as np, pytest, torch
 from fastai.vision.all import Callback
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from test_cli import GAUGAN, gaugan, refused, small
 from gaugan_fastai import cli, keeping, pretrained, runs
 from gaugan_fastai.core import InputError
@@ -402,12 +403,18 @@ def test_a_learning_rate_that_blows_up(scenes, run, lr):
     assert resume(scenes, run, epochs=4)[0] == 0
 
 def test_weights_that_are_no_numbers_do_not_paint(kept, scenes, tmp_path):
-    gen = from_pretrained(kept/'model')
-    gen.conv_img.bias.data[0] = float('nan')
-    from safetensors.torch import load_file, save_file
-    shutil.copytree(kept/'model', tmp_path/'bad')
-    save_file({**load_file(tmp_path/'bad/model.safetensors'), 'conv_img.bias': gen.conv_img.bias.data}, tmp_path/'bad/model.safetensors')
-    assert 'nan' in refused('generate', tmp_path/'bad', scenes/'val/labels', '--out', tmp_path/'p')
+    "The card's checksum tells that they are others; a card of an older version has none, and the numbers are looked at"
+    bad = shutil.copytree(kept/'model', tmp_path/'bad')
+    state = load_file(bad/'model.safetensors')
+    state['conv_img.bias'][0] = float('nan')
+    save_file(state, bad/'model.safetensors')
+    paints = 'generate', bad, scenes/'val/labels', '--out', tmp_path/'p'
+    assert 'another checksum' in refused(*paints)
+    card = json.loads((bad/'model.json').read_text())
+    del card['sha256']
+    (bad/'model.json').write_text(json.dumps(card))
+    words = refused(*paints)
+    assert 'nan' in words and 'conv_img.bias' in words and not (tmp_path/'p').exists()
 
 # -- generate ----------------------------------------------------------------------------------------------------
 
