@@ -25,7 +25,7 @@ families = dict(
     pix2pix=lambda dls: pix2pix_learner(dls, ngf=4, average=.9))
 # How often a training step waits for the device, its two copies of the batch included. Where it has fallen, lower
 # the figure here and in docs/gpu.md.
-most_waits = dict(spade=84, spade_z=81, sean=485, pix2pix=20)
+most_waits = dict(spade=70, spade_z=71, sean=108, pix2pix=20)
 
 def data(device): return PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, device=device)
 

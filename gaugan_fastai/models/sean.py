@@ -109,6 +109,7 @@ def fill(self:SEANGenerator,
     if self.usual is None or self.training: return codes
     return torch.where(codes.any(-1, keepdim=True), codes, self.usual.to(codes))
 
+# %% ../../nbs/13_models.sean.ipynb #1c89e38d
 @patch
 def _styles(self:SEANGenerator, codes, maps):
     "`StyleCodes` for each stage, None for the last, from codes, a list of codes, photos, or None (`usual`, or zeros)"
@@ -130,7 +131,7 @@ def _kept_styles(self:SEANGenerator, each):
     if not same: self.last_codes = last = [StyleCodes(o.clone()) for o in each]
     return last
 
-# %% ../../nbs/13_models.sean.ipynb #e2edb358
+# %% ../../nbs/13_models.sean.ipynb #67c4b3b6
 @patch
 def usual_classes(self:SEANGenerator): # `L` of names, or of ids where the generator has no `labels`
     "The classes that have a usual code"
@@ -152,6 +153,7 @@ def load_extra_state(self:SEANGenerator, state:dict):
     if usual is not None: check_finite(state, 'the set of usual codes')
     self.usual = None if usual is None else usual.to(self.fc.weight)
 
+# %% ../../nbs/13_models.sean.ipynb #e2edb358
 @patch
 def __getstate__(self:SEANGenerator): return {**self.__dict__, 'last_maps': None, 'last_codes': None}
 
