@@ -119,7 +119,8 @@ def test_what_cannot_work_is_refused(dls, cb, words):
     with pytest.raises(InputError, match=f'^{cb.__name__} .*{words}') as e: fit(make(dls, cbs=cb()))
     assert '\n' not in str(e.value)
 
-@pytest.mark.parametrize('kwargs, words', [(dict(opt_func=Adam), 'own Adam'), (dict(loss_func=nn.L1Loss()), 'terms='), (dict(moms=(.9, .8, .9)), 'fit_one_cycle')], ids=str)
+@pytest.mark.parametrize('kwargs, words', [(dict(opt_func=Adam), 'own Adam'), (dict(loss_func=nn.L1Loss()), 'terms='), (dict(moms=(.9, .8, .9)), 'fit_one_cycle')],
+    ids=['opt_func', 'loss_func', 'moms'])
 def test_arguments_that_are_said_otherwise_here(dls, kwargs, words):
     with pytest.raises(InputError, match=f'{next(iter(kwargs))}= was given.*{words}'): make(dls, **kwargs)
 

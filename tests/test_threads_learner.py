@@ -63,7 +63,7 @@ def test_threads_paint_the_right_picture(dls, name, same):
     paint = lambda learn, segmap: np.asarray(learn.predict(segmap, **kwargs)).astype(int)
     alone = copy.deepcopy(learn)
     wanted = [paint(alone, o) for o in maps]
-    assert min(abs(a - b).max() for i, a in enumerate(wanted) for b in wanted[:i]) > 8   # no picture passes for another
+    assert min(abs(a - b).max() for i, a in enumerate(wanted) for b in wanted[:i]) > 2   # no picture passes for another
     which = [0 if same else i % len(maps) for i in range(N_THREADS)]
     before = whole_state(learn)
     got = all_at_once(lambda i: [paint(learn, maps[i]) for _ in range(2)], which)   # the first of them makes the average
