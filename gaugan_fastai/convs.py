@@ -86,9 +86,9 @@ class PackedConv2d(nn.Conv2d):
 
     def _kept_for(self, shape):
         "What is kept for pictures of this shape; shape and `Remember` change together, since another thread may look"
-        if self.kept[0] == shape: return self.kept[1]
-        self.kept = kept = shape,Remember()
-        return kept[1]
+        if self.packs[0] == shape: return self.packs[1]
+        self.packs = packs = shape,Remember()
+        return packs[1]
 
     def _can_pack(self, x):
         return self._paints(x) and 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
@@ -105,5 +105,5 @@ def pack_convs(
 )->nn.Module: # The same network, with the same weights and keys
     "Let convolutions keep their weights in the order in which oneDNN reads them; it takes effect on CPUs, in float32."
     for m in model.modules():
-        if type(m) is nn.Conv2d or isinstance(m, PatchConv2d): m.__class__,m.kept = PackedConv2d,(None,Remember())
+        if type(m) is nn.Conv2d or isinstance(m, PatchConv2d): m.__class__,m.packs = PackedConv2d,(None,Remember())
     return model

@@ -21,6 +21,7 @@ from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from ..safe import check_finite
+from ..spade import as_plain
 
 # %% ../../nbs/09_models.pix2pix.ipynb #467a2d77
 _norms = dict(instance=partial(nn.InstanceNorm2d, affine=True), batch=nn.BatchNorm2d)
@@ -117,7 +118,7 @@ def _planes(gen, segmap, edges):
     planes = onehot(segmap, gen.n_classes).to(gen.last.weight.dtype)
     if edges is None: return planes
     if edges.shape != segmap.shape: raise InputError(f'edges have shape {tuple(edges.shape)}, but segmap {tuple(segmap.shape)}')
-    return torch.cat([planes, edges.as_subclass(torch.Tensor)[:, None].to(planes)], 1)
+    return torch.cat([planes, as_plain(edges)[:, None].to(planes)], 1)
 
 # %% ../../nbs/09_models.pix2pix.ipynb #f06ab84b
 @patch
