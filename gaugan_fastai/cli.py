@@ -94,7 +94,7 @@ def _in_options(words):
     said = lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}'
     words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", said, words)
     words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances|style)=', r'--\1 ', words)
-    return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs)\b', r'\1 --\2', words)
+    return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs|lr)\b', r'\1 --\2', words)
 
 # %% ../nbs/18_cli.ipynb #dc9575f6
 def doctor(

@@ -102,7 +102,8 @@ def give_folder(out):
     if file is not None: os.close(file)
 
 # %% ../nbs/16_keeping.ipynb #20e3d912
-_reworded = {r'^Exception occured in `\w+` when calling event `\w+`:\s*': '', '; learn.path says where .*': '',
+_reworded = {r'^Exception occured in `\w+` when calling event `\w+`:(\s|\\n|\\t)*': '',
+    '; learn.path says where .*': '', r' \(learn\.load\)': '',
     'go back to the last checkpoint with learn.load': 'resume from the last checkpoint with a lower learning rate'}
 
 def _of_a_run(words):
