@@ -45,6 +45,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'gaugan_fastai/basics.py'),
                                       'gaugan_fastai.basics._middle_index': ('basics.html#_middle_index', 'gaugan_fastai/basics.py'),
                                       'gaugan_fastai.basics._nearest_index': ('basics.html#_nearest_index', 'gaugan_fastai/basics.py'),
+                                      'gaugan_fastai.basics._plain': ('basics.html#_plain', 'gaugan_fastai/basics.py'),
                                       'gaugan_fastai.basics.check_whole': ('basics.html#check_whole', 'gaugan_fastai/basics.py'),
                                       'gaugan_fastai.basics.colorize': ('basics.html#colorize', 'gaugan_fastai/basics.py'),
                                       'gaugan_fastai.basics.default_palette': ('basics.html#default_palette', 'gaugan_fastai/basics.py'),

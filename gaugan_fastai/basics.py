@@ -64,12 +64,16 @@ def colorize(
     return np.asarray(palette, dtype=np.uint8)[ids.astype(np.int64)]
 
 # %% ../nbs/00_basics.ipynb #efea05b1
+def _plain(x):
+    "x as a plain tensor, which it is already while a forward is recorded"
+    return x if type(x) is Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing() else x.as_subclass(Tensor)
+
 def onehot(
     segmap:Tensor, # Ids, integer `[B,H,W]` or `[H,W]`
     n_classes:int, # Number of planes `K`
 ) -> Tensor: # float32 `[B,K,H,W]` or `[K,H,W]`
     "Turn ids 0..K-1 into one plane a class (SPADE, section 3); an id beyond them is an error"
-    ids = (segmap if type(segmap) is Tensor else segmap.as_subclass(Tensor)).long().unsqueeze(-3)
+    ids = _plain(segmap).long().unsqueeze(-3)
     planes = torch.zeros(*ids.shape[:-3], n_classes, *ids.shape[-2:], device=ids.device)
     return planes.scatter_(-3, ids, 1.)
 

@@ -52,7 +52,10 @@ class PatchCritic(nn.Module):
     def _rest(self, conv, x): return F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
 
 # %% ../nbs/05_critics.ipynb #2f1a6658
-def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) and type(x) is not Tensor else x
+def _plain(x):
+    "x as a plain tensor, which it is already while a forward is recorded"
+    odd = isinstance(x, Tensor) and type(x) is not Tensor and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return x.as_subclass(Tensor) if odd else x
 
 def _check_shapes(segmap, image, edges):
     want = (image.shape[0], *image.shape[-2:])
