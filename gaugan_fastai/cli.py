@@ -267,14 +267,14 @@ def _shipped():
     found = root/'weights/landscapes',root/'maps'
     return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
 
-def _paint_styles(weights, maps, file, n=4):
-    "Paint every map in `n` styles; write them as a grid"
+def _paint_styles(weights, maps, file, seeds=(4, 15, 3, 95)):
+    "Paint every map in the style of each seed (day, a hazy day, dusk and night, with the shipped weights); write them as a grid"
     import numpy as np
     from gaugan_fastai.learner import image_grid
     from gaugan_fastai.runs import load_model, paint, save_picture
     model = load_model(weights)
     ids = [model.labels.read(o) for o in sorted(maps.glob('*.png'))]
-    painted = [[paint(model, o, o.shape, seed=i) for o in ids] for i in range(n)]
+    painted = [[paint(model, o, o.shape, seed=i) for o in ids] for i in seeds]
     columns = [[model.labels.colorize(o) for o in ids], *painted]
     save_picture(image_grid(*map(np.stack, columns)), file)
 

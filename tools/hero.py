@@ -30,7 +30,7 @@ def main(argv=None):
     p.add_argument('out', type=Path, help='the picture to write')
     p.add_argument('--model', default='landscapes', help='folder or name of the weights')
     p.add_argument('--maps', nargs='+', default=['bay', 'village', 'road', 'island'], help='names in data/maps')
-    p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3], help='seeds of the styles')
+    p.add_argument('--seeds', type=int, nargs='+', default=[4, 15, 3, 95], help='seeds of the styles')
     p.add_argument('--scale', type=int, default=1, help='enlarge the pictures (bicubic) by this factor')
     a = p.parse_args(argv)
     picture = Image.fromarray(grid(load_model(a.model), a.maps, a.seeds, a.scale))
