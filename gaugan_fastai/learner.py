@@ -323,6 +323,7 @@ def _read_saved(file, device):
     "What `save` wrote, as tensors only; `InputError` for a file that is missing, damaged or of another kind"
     if not file.is_file(): raise InputError(f'no weights at {file}: learn.save(name) writes them there')
     try: state = torch.load(file, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError): raise
     except Exception as e: raise InputError(f'{file} cannot be read ({type(e).__name__}): it is damaged, or learn.save did not write it') from e
     if isinstance(state, dict) and all(isinstance(state.get(k), kind) for k, kind in (('model', dict), ('history', list))): return state
     raise InputError(f'{file} was not written by learn.save: weights of other programs are read with load_original or from_pretrained')

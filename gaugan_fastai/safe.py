@@ -36,7 +36,7 @@ def write_whole(
         try: part.unlink(missing_ok=True)
         except OSError: pass
         if not _is_about_the_disk(e): raise
-        why = getattr(e, 'strerror', None) or str(e).splitlines()[0][:120]
+        why = getattr(e, 'strerror', None) or 'the disk took only a part of it'
         raise InputError(f'{file} cannot be written ({why}): make room or choose another folder; what was there is untouched') from e
 
 # %% ../nbs/00a_safe.ipynb #f8b0043a

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import PILImage
 
-from gaugan_fastai import callbacks, classes, core, critics, encoder, learner, losses, metrics, runs, sean, segmenter
+from gaugan_fastai import callbacks, classes, core, critics, encoder, keeping, learner, losses, metrics, runs, sean, segmenter
 from gaugan_fastai import styles, turns, winograd
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data import daylight, doctor, transforms
@@ -161,9 +161,9 @@ def test_what_a_generator_reads_as_pictures():
     assert segmap.tolist() == [[[[4, 5, 6], [1, 2, 3]]]] and edges.tolist() == [[[[255]*3, [0]*3]]]
 
 def test_line_of_a_run():
-    line = runs.run_line(.25, 30, dict(gan=1.234), width=8)
+    line = keeping.run_line(.25, 30, dict(gan=1.234), width=8)
     assert line == '[##      ]  25% 0:30, 1:30 to go  gan 1.23'
-    assert 'to go' not in runs.run_line(1., 61, {}) and '1:01' in runs.run_line(1., 61, {})
+    assert 'to go' not in keeping.run_line(1., 61, {}) and '1:01' in keeping.run_line(1., 61, {})
 
 def test_history_as_a_table(tmp_path):
     history = [dict(train=dict(gan=1.5), valid=dict(gan=2.)), dict(train=dict(gan=.5), valid={})]
