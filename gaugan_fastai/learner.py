@@ -223,7 +223,7 @@ def _end_cleanup(self:SynthesisLearner):
 @patch
 def _call_one(self:SynthesisLearner, event_name):
     try: GANLearner._call_one(self, event_name)
-    except InputError as e: raise InputError(str(e).rpartition(':\n\t')[2]) from e   # fastai puts the callback's name before the sentence
+    except InputError as e: raise InputError(str(e.args[0]).rpartition(':\n\t')[2]) from e   # fastai puts the callback's name before the sentence
 
 # %% ../nbs/07_learner.ipynb #ae7e0106
 @patch

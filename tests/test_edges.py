@@ -6,7 +6,7 @@ from fastai.vision.all import Callback, plt, set_seed
 from PIL import Image
 from conftest import shared_path
 from gaugan_fastai.cli import main
-from gaugan_fastai.core import InputError, instance_edges, resize_nearest
+from gaugan_fastai.core import InputError, instance_edges, resize_map
 from gaugan_fastai.data.landscapes import landscape_labels, write_landscapes
 from gaugan_fastai.data.layouts import coco_stuff_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
@@ -110,8 +110,8 @@ def test_predict_takes_instances_or_their_edges(learn, scenes):
     assert by_file.tobytes() != learn.predict(m, instances=read(m)).tobytes(), 'edges change the picture'
     own = learn.predict(m, size=32, edges=instance_edges(torch.from_numpy(read(i).astype(np.int64))))
     assert own.size == (32, 32)
-    big = resize_nearest(torch.from_numpy(read(i).astype(np.int64)), (64, 64))
-    assert learn.predict(resize_nearest(torch.from_numpy(read(m).astype(np.int64)), (64, 64)), size=None,
+    big = resize_map(torch.from_numpy(read(i).astype(np.int64)), (64, 64))
+    assert learn.predict(resize_map(torch.from_numpy(read(m).astype(np.int64)), (64, 64)), size=None,
         edges=instance_edges(big)).tobytes() == by_file.tobytes(), 'instances are scaled first, then become edges'
 
 @pytest.mark.parametrize('kwargs, words', [({}, 'pass instances='), (dict(instances=np.zeros((9, 9), np.uint8)), '9x9'),
@@ -160,7 +160,7 @@ def test_generate_paints_what_predict_paints(run, scenes):
     gen = from_pretrained(run/'model')
     m, i = (torch.from_numpy(read(scenes/f'val/{o}/00052.png').astype(np.int64)) for o in ('labels', 'instances'))
     size = paint_size(m.shape, (32, 32), 32)
-    with torch.no_grad(): want = gen(resize_nearest(m, size)[None], instance_edges(resize_nearest(i, size))[None])[0]
+    with torch.no_grad(): want = gen(resize_map(m, size)[None], instance_edges(resize_map(i, size))[None])[0]
     got = paint(load_model(run), m, instances=i.numpy())
     assert abs((want + 1)*127.5 - torch.from_numpy(got).movedim(-1, 0)).max() < 1.01
 
