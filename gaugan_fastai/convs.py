@@ -91,7 +91,8 @@ class PackedConv2d(nn.Conv2d):
         return packs[1]
 
     def _can_pack(self, x):
-        return self._paints(x) and 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
+        pays = 4*self.weight.numel() >= x.numel()
+        return pays and self._paints(x) and _packs() and not isinstance(self.padding, str)
 
     def _paints(self, x):
         "On a CPU in float32, no gradient asked for, nothing recorded?"

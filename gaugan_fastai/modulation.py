@@ -143,7 +143,7 @@ def can_be_exact(
     "May the layer's convolutions be replaced? Not where hooks wait for them, nor while exporting or compiling"
     return not recorded() and not any(hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
 
-# %% ../nbs/01b_modulation.ipynb #f8099d0a
+# %% ../nbs/01b_modulation.ipynb #98f3c426
 @lru_cache(64)
 def _fixed_numbers(n, dtype, device):
     "n numbers between 1/2 and 3/2, always the same"
@@ -160,6 +160,7 @@ def _same(a, b):
     if a is b or not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)): return a is b
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
+# %% ../nbs/01b_modulation.ipynb #f8099d0a
 class Remember:
     """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done; for any thread.
 

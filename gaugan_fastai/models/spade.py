@@ -101,8 +101,8 @@ class SPADEGenerator(nn.Module):
             raise InputError('z came with the segmap, but this generator was built without z_dim: leave it out')
         if not self.z_dim: return self.fc(maps.at((h, w), self.fc.weight.dtype))
         if z is None: z = torch.randn(B, self.z_dim, device=maps.segmap.device)
-        if z.shape != (B, self.z_dim):
-            raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {(B, self.z_dim)} is needed')
+        want = B, self.z_dim
+        if z.shape != want: raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {want} is needed')
         return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
 
     def forward(self, segmap, edges=None, z=None):
