@@ -18,7 +18,7 @@ from ..ace import SEANResBlk, keep_tables
 from ..callbacks import ModelAverage, SampleGrid
 from ..core import InputError, check_whole, colorize, resize_map
 from ..modulation import recorded
-from ..safe import check_finite
+from ..safe import check_finite, write_whole
 from ..critics import MultiScaleCritic
 from ..layers import upsample2
 from ..data.layouts import open_photo
@@ -284,7 +284,7 @@ def export(self:SEANLearner, fname='export.pkl', **kwargs):
         paths = dict(path=self.path, model_dir=self.model_dir)
         light = SEANLearner(self.dls.new_empty(), gen, None, self.model.objective, gan_func=self.gan_func, **paths)
         light.remove_cbs(light.cbs.filter(lambda cb: cb.name == 'progress'))
-        torch.save(light, self.path/fname, pickle_module=cloudpickle, **kwargs)
+        with write_whole(Path(self.path)/fname) as part: torch.save(light, part, pickle_module=cloudpickle, **kwargs)
 
 # %% ../../nbs/13_models.sean.ipynb #25c1cec3
 class StyleGrid(SampleGrid):
