@@ -91,8 +91,8 @@ class PackedConv2d(nn.Conv2d):
         return packs[1]
 
     def _can_pack(self, x):
-        pays = 4*self.weight.numel() >= x.numel()
-        return pays and self._paints(x) and _packs() and not isinstance(self.padding, str)
+        if not self._paints(x): return False   # first: an export must not ask how large the batch is
+        return 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
 
     def _paints(self, x):
         "On a CPU in float32, no gradient asked for, nothing recorded?"
