@@ -70,11 +70,12 @@ def batches(maps, n):
 @contextmanager
 def path(name):
     "Convolutions of the one-hot, PyTorch's convolutions and spectral norm ('dense'), or the exact path ('ours')"
-    switches = SPADE, MultiScaleCritic, PatchConv2d, layers._Spectral
-    for o in switches: o.exact = name != 'dense'
+    by_device, parts = (SPADE, MultiScaleCritic), (PatchConv2d, layers._Spectral)
+    for o in by_device + parts: o.exact = name != 'dense'
     try: yield
     finally:
-        for o in switches: o.exact = True
+        for o in by_device: o.exact = None   # by patterns on a CPU, dense on a GPU
+        for o in parts: o.exact = True
 
 def race(n, around={}, **fs):
     """Median seconds of each function, taken in alternation after one run of each. `around`: name -> context that its turn is taken
@@ -149,7 +150,7 @@ def trainer(a, n_classes=183):
             if turn == 'generator': _, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fresh(*xb), turn=critic_turn)
             opt.turn = turn
-            for g in opt.inner[turn].param_groups: g['fused'] = SPADE.exact   # dense: PyTorch's Adam as it comes
+            for g in opt.inner[turn].param_groups: g['fused'] = layers._Spectral.exact   # dense: PyTorch's Adam as it comes
             sum(losses.values()).backward(inputs=list(getattr(gan, turn).parameters()))
             opt.step()
             opt.zero_grad()

@@ -35,7 +35,7 @@ def loops():
     "Style maps by loops and dense convolutions"
     before, SEAN.exact, ace.style_map = ace.style_map, False, style_map_loop
     try: yield
-    finally: SEAN.exact, ace.style_map = True, before
+    finally: SEAN.exact, ace.style_map = None, before
 
 def voronoi(seed, size, n_classes=19, cells=40):
     g = np.random.default_rng(seed)

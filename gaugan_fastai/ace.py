@@ -16,7 +16,7 @@ from fastcore.all import *
 
 from .winograd import QuickConv2d
 from .layers import leaky, spectral, upsample2
-from .modulation import Remember, can_be_exact, hooked, kept_with, modulation, plan_of, recorded
+from .modulation import Remember, by_patterns, can_be_exact, hooked, kept_with, modulation, plan_of, recorded
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples
 from .pixels import Scratch, modulate, modulated, norm_stats
 from .sean import StyleCodes
@@ -192,8 +192,8 @@ def sean_exact(layer, x, maps, styles, noise=None, double=False, slope=None, out
 
 # %% ../nbs/12a_ace.ipynb #fb4d361d
 def _occurring(ids, n):
-    "Classes that occur, and each pixel's place among them; all classes while a forward is recorded"
-    if recorded(): return range(n), ids
+    "Classes that occur, and each pixel's place among them; all classes while a forward is recorded, and on a GPU, which need not wait then"
+    if recorded() or ids.device.type != 'cpu': return range(n), ids
     present, place = ids.unique(return_inverse=True)
     return present.tolist(), place
 
@@ -211,7 +211,7 @@ class SEAN(nn.Module):
 
     `sean(x, segmap, codes, noise=None)`: x `[B,C,H,W]`, segmap as in `SPADE`, codes `[B,K,S]` (or `StyleCodes`), noise
     `[B,W,H,1]`. Zhu et al. 2020 (arXiv 1911.12861), section 3.2, equations 1-4."""
-    exact = True   # by patterns; False: convolutions of one-hot and style map
+    exact = None   # True: by patterns; False: convolutions of one-hot and style map; None: by device, see `by_patterns`
     keeps = False   # does it keep tables? Then `kept` is a `Remember` and `scratch` a `Scratch`, see `keep_tables`
     def __init__(self,
         nf:int, # Channels C of the activations
@@ -249,14 +249,14 @@ class SEAN(nn.Module):
         mix = self.mix().view(2, -1, 1, 1)
         return [torch.lerp(l, s, m) for l, s, m in zip(labels, styles, mix)]
 
-    def _can_be_exact(self):
-        if not self.exact or hooked(self.param_free_norm) or not can_be_exact(self.Spade): return False
+    def _can_be_exact(self, x):
+        if not by_patterns(self.exact, x) or hooked(self.param_free_norm) or not can_be_exact(self.Spade): return False
         return not (self.styled and (hooked(self.conv_gamma) or hooked(self.conv_beta)))
 
     def forward(self, x, segmap, codes=None, noise=None, before=noop, after=noop, out=None):
         maps = label_maps(segmap, None, self.n_classes, False)
         styles = codes if isinstance(codes, StyleCodes) or codes is None else StyleCodes(codes)
-        if self._can_be_exact(): return self._by_patterns(x, maps, styles, noise, before, after, out)
+        if self._can_be_exact(x): return self._by_patterns(x, maps, styles, noise, before, after, out)
         x = self.add_noise(before(x), noise)
         gamma, beta = self.modulation(maps, x.shape[-2:], None if styles is None else styles.codes)
         return after(self.param_free_norm(x)*(1 + gamma) + beta)

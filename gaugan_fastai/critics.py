@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
-from .modulation import hooked, recent_plan
+from .modulation import by_patterns, hooked, recent_plan
 from .patterns import label_conv
 from .reads import pooled_label_conv, pooled_planes, sums_pay
 from .layers import init_xavier, spectral_conv
@@ -83,7 +83,7 @@ class MultiScaleCritic(nn.Module):
     `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with `edges=True` only). Returns a list (scale,
     full size first) of lists (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints.
     Raises `InputError` for missing or surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
-    exact = True # read labels without a one-hot at full size; False: always by a convolution of the one-hot
+    exact = None # True: read labels without a one-hot at full size; False: by a convolution of the one-hot; None: by device
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
         self,
@@ -124,7 +124,7 @@ def _plan(self:MultiScaleCritic, segmap, image, edges):
     "The plan of the maps if they are to be read by patterns, else None"
     _check_shapes(segmap, image, edges)
     critics,recorded = list(self.children()),torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not self.exact or recorded or segmap.is_meta: return None
+    if not by_patterns(self.exact, image) or recorded or segmap.is_meta: return None
     if any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
     return recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
 

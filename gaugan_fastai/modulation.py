@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'recorded', 'hooked',
-           'can_be_exact', 'Remember', 'may_keep', 'kept_with', 'recent_plan', 'forget_plan', 'plan_of', 'spade_exact']
+           'by_patterns', 'can_be_exact', 'Remember', 'may_keep', 'kept_with', 'recent_plan', 'forget_plan', 'plan_of',
+           'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
 import math, threading, torch, torch.nn.functional as F
@@ -136,6 +137,13 @@ def recorded():
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 def hooked(m): return bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
+
+def by_patterns(
+    exact, # what a layer says: True, False, or None to let the device decide
+    x, # activations or a picture
+) -> bool:
+    "Is work by patterns wanted here? Where nobody says, on a CPU: a GPU has arithmetic to spare, and dense is five times as fast there"
+    return x.device.type == 'cpu' if exact is None else exact
 
 def can_be_exact(
     layer, # a module with `mlp_shared`, `mlp_gamma`, `mlp_beta`

@@ -11,7 +11,7 @@ from torch import nn
 from fastcore.all import *
 
 from .core import InputError, resize_nearest
-from .modulation import can_be_exact, hooked, recorded, spade_exact
+from .modulation import by_patterns, can_be_exact, hooked, recorded, spade_exact
 from .winograd import QuickConv2d
 from .layers import leaky, spectral, upsample2
 from .pixels import flat
@@ -136,7 +136,7 @@ class SPADE(nn.Module):
     `spade(x, segmap, edges=None)` takes and gives `[B,C,H,W]`. segmap: int64 `[B,H',W']` of any size (it is resized),
     or a `LabelMaps`; wrong maps raise `InputError`. `before(x)` and `after(result)`, functions of a picture, are applied first and last.
     Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
-    exact = True   # by patterns (lesson 01b: same function, less work); False: convolutions of the one-hot
+    exact = None   # True: by patterns (lesson 01b: same function, less work); False: convolutions of the one-hot; None: by device
     def __init__(self,
         nf:int, # Channels C of the activations
         n_classes:int, # Number of classes; void counts, the edge channel does not
@@ -161,8 +161,8 @@ class SPADE(nn.Module):
         return self.mlp_gamma(actv), self.mlp_beta(actv)
 
     def forward(self, x, segmap, edges=None, before=noop, after=noop, out=None):
-        maps, exact = label_maps(segmap, edges, self.n_classes, self.edges), self.exact and can_be_exact(self)
-        if exact: return self._by_patterns(x, maps, before, after, out)
+        maps = label_maps(segmap, edges, self.n_classes, self.edges)
+        if by_patterns(self.exact, x) and can_be_exact(self): return self._by_patterns(x, maps, before, after, out)
         x = before(x)
         gamma, beta = self.modulation(maps, x.shape[-2:])
         return after(self.param_free_norm(x)*(1 + gamma) + beta)

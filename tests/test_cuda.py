@@ -71,19 +71,29 @@ def style(family, where, dtype=torch.float32):
 @pytest.fixture
 def plain():
     "Everything by plain PyTorch inside; as it is afterwards"
-    switches = SPADE, SEAN, MultiScaleCritic, QuickConv2d, _Spectral
-    def switch(exact):
-        for o in switches: o.exact = exact
+    by_device, inner = (SPADE, SEAN, MultiScaleCritic), (QuickConv2d, _Spectral)
+    def switch(exact, parts):
+        for o in by_device: o.exact = exact
+        for o in inner: o.exact = parts
         forget_plan()
-    yield lambda: switch(False)
-    switch(True)
+    yield lambda: switch(False, False)
+    switch(None, True)
+
+@pytest.fixture(params=['by device', 'by patterns'])
+def way(request):
+    "What a GPU does by itself (dense), and what it does where somebody asks for patterns"
+    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True if request.param == 'by patterns' else None
+    forget_plan()
+    yield request.param
+    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = None
 
 def turns(gan, where, dtype):
     "Losses and gradients of both turns, on the CPU in float64; what is drawn by chance is drawn on the CPU"
     gan, out, grads = gan.to(where, dtype).train(), [], {}
     segmaps, photos = batch(where, dtype)
     xb, real = inputs(gan, segmaps, photos), torch.randn
-    torch.randn = lambda *args, device=None, **kwargs: real(*args, **kwargs).to(device or 'cpu')
+    # drawn as float32: a stream of bfloat16 may hold other numbers
+    torch.randn = lambda *args, device=None, dtype=None, **kwargs: real(*args, **kwargs).to(device or 'cpu', dtype)
     try:
         for name, turn in (('generator', generator_turn), ('critic', critic_turn)):
             torch.manual_seed(5)
@@ -104,20 +114,21 @@ def close(a, b, share):
 
 # -- the same as the CPU -------------------------------------------------------------------------------------------
 
-def test_losses_and_gradients_are_the_cpus(family):
-    "Both turns in float64, by patterns on both: the branches for CUDA compute the same function"
+def test_losses_and_gradients_are_the_cpus(family, way):
+    "Both turns in float64: the branches for CUDA compute the same function"
     want, want_grads = turns(make(family).model, 'cpu', torch.float64)
     forget_plan()
     got, grads = turns(make(family).model, device, torch.float64)
-    close(got, want, 1e-8)
+    close(got, want, 1e-7)   # hinge and its brothers are means of predictions in float32
     for k, v in grads.items(): close(v, want_grads[k], 1e-6)   # float64, but the sums of a GPU have no fixed order
 
 def test_exact_is_dense(family, plain):
     "By patterns and by convolutions of the one-hot, both on the device in float64"
+    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True
     got, grads = turns(make(family).model, device, torch.float64)
     plain()
     want, want_grads = turns(make(family).model, device, torch.float64)
-    close(got, want, 1e-8)
+    close(got, want, 1e-7)   # hinge and its brothers are means of predictions in float32
     for k, v in grads.items(): close(v, want_grads[k], 1e-6)
 
 def test_picture_in_float32(family):

@@ -41,6 +41,14 @@ def _picture_size(size, aspect, factor):
         f'multiples of {factor}')
 
 # %% ../../nbs/11_models.spade.ipynb #46402c04
+def _channels(ngf, widths, upsampling):
+    "Channels that each block gives, from the head to the last doubling"
+    usual = [16, 16, 16, 8, 4, 2, 1] + [.5]*(upsampling == 'most')
+    nfs = [round(o*ngf) for o in widths or usual]
+    if len(nfs) == len(usual) and min(nfs) >= 1: return nfs
+    raise InputError(f'widths={widths}, but upsampling={upsampling!r} has {len(usual)} blocks: '
+        f'give {len(usual)} numbers above 0, such as {usual}')
+
 class SPADEGenerator(nn.Module):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
@@ -61,6 +69,7 @@ class SPADEGenerator(nn.Module):
         nhidden:int=128, # Hidden channels of the modulation
         norm='batch', # 'batch' or 'instance', see `SPADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
+        widths=None, # Channels that each block gives, times `ngf`; None: the paper's 16, 16, 16, 8, 4, 2, 1 ('most': and 1/2)
     ):
         super().__init__()
         known = ', '.join(self.doublings)
@@ -68,6 +77,7 @@ class SPADEGenerator(nn.Module):
         check_whole(n_classes=n_classes, ngf=ngf, nhidden=nhidden)
         check_whole(0, z_dim=z_dim or 0)
         store_attr(cast=False)
+        self.channels = _channels(ngf, widths, upsampling)
         self.keeps, self.last_maps = False, None
         self.factor = 2**self.doublings[upsampling]
         if z_dim: self.size = _picture_size(size, aspect, self.factor)
@@ -77,14 +87,14 @@ class SPADEGenerator(nn.Module):
 
     def _build(self):
         "Make the layers in the order of the published checkpoints"
-        nf, n_in, most = 16*self.ngf, self.n_classes + bool(self.edges), self.upsampling == 'most'
-        if self.z_dim: self.fc = nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2)
-        else: self.fc = nn.Conv2d(n_in, nf, 3, padding=1)
+        n_in, nfs = self.n_classes + bool(self.edges), self.channels
+        if self.z_dim: self.fc = nn.Linear(self.z_dim, nfs[0]*prod(self.size)//self.factor**2)
+        else: self.fc = nn.Conv2d(n_in, nfs[0], 3, padding=1)
         block = partial(SPADEResBlk, n_classes=self.n_classes, spectral_norm=self.spectral, nhidden=self.nhidden,
             ks=self.ks, norm=self.norm, edges=self.edges)
-        self.head_0, self.G_middle_0, self.G_middle_1 = (block(nf, nf) for _ in range(3))
-        for i in range(4 + most): setattr(self, f'up_{i}', block(nf >> i, nf >> i+1))
-        self.conv_img = nn.Conv2d(nf >> 4+most, 3, 3, padding=1)
+        names = ['head_0', 'G_middle_0', 'G_middle_1', *(f'up_{i}' for i in range(len(nfs) - 3))]
+        for name, ni, nf in zip(names, nfs[:1] + nfs, nfs): setattr(self, name, block(ni, nf))
+        self.conv_img = nn.Conv2d(nfs[-1], 3, 3, padding=1)
 
     def stages(self):
         "List (block, double the picture before it?) in the order of the forward"
@@ -94,7 +104,7 @@ class SPADEGenerator(nn.Module):
     def first(self,
         maps, # The `LabelMaps` of this forward
         z=None, # Style, float `[B,z_dim]`; None draws it
-    ): # `[B,16*ngf,H/32,W/32]`, or /64, /128
+    ): # `[B,channels[0],H/32,W/32]`, or /64, /128
         "Make the first activations, from the smallest label map or from z"
         (h, w), B = (o//self.factor for o in maps.size), maps.segmap.shape[0]
         if not self.z_dim and z is not None:
@@ -218,6 +228,7 @@ def spade_learner(
     preset:str='small', # widths: 'cpu', 'small' or 'paper'
     ngf:int|None=None, # width of the generator, instead of the preset's
     nhidden:int|None=None, # hidden channels of the modulation
+    widths=None, # channels that each block gives, times ngf, see `SPADEGenerator`
     ndf:int|None=None, # width of the critic
     n_layers:int|None=None, # layers of the critic: 3 or 4
     n_scales:int=2, # scales of the critic
@@ -242,11 +253,11 @@ def spade_learner(
     """Make a SPADE generator, a multi-scale critic and the learner that trains them (arXiv 1903.07291, section 3, appendix A).
 
     Raises `InputError` for unknown presets and where the perceptual network's weights cannot be had, before any training."""
-    given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers, z_dim=z_dim)
+    given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers, z_dim=z_dim, widths=widths)
     w = SimpleNamespace(**{**_choice(presets, preset, 'preset'), **{k: v for k,v in given.items() if v is not None}})
     if isinstance(objective, str): objective = _choice(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
-        z_dim=z_dim, size=dls.size if z_dim else None)
+        z_dim=z_dim, size=dls.size if z_dim else None, widths=widths)
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
     if pretrained is not None:
         from gaugan_fastai.finetune import start_from   # a later lesson, for those who ask for it

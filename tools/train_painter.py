@@ -1,0 +1,203 @@
+#!/usr/bin/env python
+"""Train a SPADE painter in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples and history.
+
+    python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32                drawn landscapes, with styles
+    python tools/train_painter.py OUT --minutes 8 --sizes 96x128 192x256 --data ../shared/data/camvid --train train,val
+    python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
+
+A later stage doubles the size and goes on with generator, encoder and critic of the one before: its generator doubles once
+more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N, with checkpoints; --resume goes
+on with the stage that was broken off. The result lies in OUT/model. `--way auto` times a few steps of each way to compute
+them and takes the quickest.
+"""
+import argparse, copy, json, os, statistics, time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+import torch
+from fastai.vision.all import Callback, set_seed
+from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
+from gaugan_fastai.data.layouts import folder_pairs
+from gaugan_fastai.data.paired import Pair, PairedDataLoaders
+from gaugan_fastai.data.transforms import as_size
+from gaugan_fastai.modulation import forget_plan
+from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from gaugan_fastai.runs import Run
+from gaugan_fastai.spade import SPADE
+from gaugan_fastai.turns import critic_turn, generator_turn
+
+FIRST = 1000    # seed of the first scene; lessons, tests and scores look at scenes below it
+
+def size_of(text):
+    "'256' or '192x256' as (H, W)"
+    sides = [int(o) for o in text.split('x')]
+    return as_size(sides[0] if len(sides) == 1 else tuple(sides))
+
+# -- data ----------------------------------------------------------------------------------------------------------
+
+def scene(job): return tuple(draw_landscape(*job)[:2])
+
+def landscapes(a, size, how):
+    "Drawn scenes, drawn by all cores"
+    jobs = [(FIRST + i, size) for i in range(a.scenes + 16)]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context('fork')) as pool:
+        scenes = [Pair(*o) for o in pool.map(scene, jobs, chunksize=8)]
+    return PairedDataLoaders.from_pairs(scenes[16:], scenes[:16], landscape_labels(), **how)
+
+def loaders(a, size, bs):
+    how = dict(size=size, bs=bs, device=a.device, seed=a.seed, num_workers=a.workers)
+    if a.device == 'cuda': how |= dict(pin_memory=True)
+    if not a.data: return landscapes(a, size, how)
+    pairs, valid, labels = folder_pairs(a.data, a.train.split(','), a.valid.split(','), False)
+    # an epoch of many rounds: workers start anew in each
+    a.repeat = max(1, 2000//len(pairs))
+    return PairedDataLoaders.from_pairs(list(pairs)*a.repeat, list(valid)[:16], labels, color=a.color, path=a.out, **how)
+
+# -- the way to compute --------------------------------------------------------------------------------------------
+
+def take_way(gan, way):
+    "By patterns ('ours') or by convolutions of the one-hot ('dense'); weights in plain order or channels-last"
+    SPADE.exact = MultiScaleCritic.exact = way.startswith('ours')
+    forget_plan()
+    last = way.endswith('last')
+    gan.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+def seconds_a_step(learn, batch, n=4):
+    "Median seconds of both turns without the optimisers' steps"
+    (*xb, photo), times = batch, []
+    gan = learn.model.to(photo.device).train()
+    wait = torch.cuda.synchronize if photo.is_cuda else lambda: None
+    for _ in range(n + 2):
+        forget_plan()
+        start = time.perf_counter()
+        fake, losses = gan(*xb, photo=photo, turn=generator_turn)
+        torch.autograd.grad(sum(losses.values()), gan.movers('generator'), allow_unused=True)
+        torch.autograd.grad(sum(gan(*xb, photo=photo, fake=fake, turn=critic_turn).values()), gan.movers('critic'))
+        wait()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+def quickest(learn, ways, batch):
+    "The quickest way for this batch; batch norm's statistics and the random numbers stay as they were"
+    learn.model.to(batch[-1].device)
+    kept, times = copy.deepcopy(learn.model.state_dict()), {}
+    for way in ways:
+        take_way(learn.model, way)
+        try: times[way] = seconds_a_step(learn, batch)
+        except torch.cuda.OutOfMemoryError: torch.cuda.empty_cache()
+    learn.model.load_state_dict(kept)
+    print('seconds a step:', {k: round(v, 4) for k, v in times.items()}, flush=True)
+    return min(times, key=times.get)
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+class Tell(Callback):
+    "Say every half minute how far the training is, and leave the weights every two"
+    order, run_valid = 90, False
+    def __init__(self, a, words): self.a, self.words = a, words
+    def before_fit(self): self.start = self.told = self.left = time.monotonic()
+    def after_batch(self):
+        now = time.monotonic()
+        if now - self.told < 30: return
+        self.told, n = now, self.learn.model_average.t
+        means = {k: round(v, 3) for k, v in self.learn.loss_means.means('train').items()}
+        print(f'{now - self.start:.0f} s, {n} steps, {means}', flush=True)
+        if now - self.left > 120: self.leave()
+    def leave(self):
+        leave(self.a, self.learn, self.words)
+        self.left = time.monotonic()
+
+def leave(a, learn, words):
+    "Write the averaged generator with its encoder to OUT/model, 16 bits a number"
+    steps = learn.model_average.t
+    with learn.painting() as gen:
+        save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=gen.__dict__.get('encoder'), half=True,
+            licence=a.licence, training=f'{words}, {steps} steps', size=list(learn.dls.size))
+
+def next_generator(folder, size):
+    "The generator of the stage before, doubling once more"
+    gen = from_pretrained(folder)
+    if tuple(size) == tuple(gen.card['size']): return gen
+    if gen.upsampling != 'normal': raise SystemExit('train_painter: a painter can double once more, not twice')
+    gen.upsampling, gen.factor = 'more', 2*gen.factor
+    if gen.z_dim: gen.size = tuple(size)
+    return gen
+
+def pretrained(a, i, size):
+    "What stage i starts from: networks of the stage before, or --start, or None"
+    if i == 0 and not a.start: return None
+    before = a.out/f'stage_{i-1}'/'model' if i else Path(a.start)
+    gen, critic = next_generator(before, size), before/'critic'
+    return gen, from_pretrained(critic) if (critic/'model.json').is_file() else None
+
+def run_stage(a, i, size, minutes):
+    out, dls = a.out/f'stage_{i}', loaders(a, size, a.bs[i])
+    resume, begun = (out/'last.pth').is_file(), pretrained(a, i, size)
+    styles = dict(z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
+    widths = dict(ngf=a.ngf, nhidden=a.nhidden, widths=a.widths, ndf=a.ndf, n_layers=a.n_layers)
+    if begun: widths, styles = dict(ndf=a.ndf, n_layers=a.n_layers), {k: v for k, v in styles.items() if k != 'z_dim'}
+    set_seed(a.seed + i)
+    if begun: styles |= dict(pretrained=begun)
+    run = Run(dls, out, resume, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, preset='small', l1=a.l1,
+        perceptual_weight=a.perceptual, perceptual='efficientnet-lite0' if a.perceptual else None, **widths, **styles)
+    ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
+    batch = dls.train.one_batch()
+    way = quickest(run.learn, ways, batch) if len(ways) > 1 else ways[0]
+    take_way(run.learn.model, way)
+    n = len(dls.train_ds)//getattr(a, 'repeat', 1)
+    where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
+    words = (f'{n} pairs of {a.data.name if a.data else "drawn landscapes"}; stage {i + 1} of {len(a.sizes)}: '
+        f'{size[0]}x{size[1]}, {minutes:.1f} minutes on {where}, batch {a.bs[i]}, lr {a.lr[i]:g}: hinge + 10 feature matching + '
+        f'{a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1; made by tools/train_painter.py {a.words}')
+    print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
+    run.learn.add_cb(Tell(a, words))
+    run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
+    leave(a, run.learn, words)
+    del run
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('out', type=Path)
+    p.add_argument('--minutes', type=float, required=True, help='of the whole, data included')
+    p.add_argument('--sizes', nargs='+', default=['128'], help='one for each stage, such as 128 256 or 96x128 192x256')
+    p.add_argument('--shares', nargs='+', type=float, help='of the time, one for each stage; default: equal')
+    p.add_argument('--lr', nargs='+', type=float, default=[5e-4], help='one for each stage, or one for all')
+    p.add_argument('--decay', nargs='+', type=float, default=[.5], help='last part of a stage in which lr falls to 0')
+    p.add_argument('--data', type=Path, help='folder for from_folder; default: drawn landscapes')
+    p.add_argument('--train', default='train')
+    p.add_argument('--valid', default='val')
+    p.add_argument('--color', type=float, default=0.)
+    p.add_argument('--scenes', type=int, default=3000)
+    p.add_argument('--start', help='weights to start from')
+    p.add_argument('--bs', nargs='+', type=int, default=[16], help='one for each stage, or one for all')
+    p.add_argument('--ngf', type=int, default=32)
+    p.add_argument('--nhidden', type=int, default=64)
+    p.add_argument('--widths', type=float, nargs='+', default=[8, 8, 8, 8, 4, 2, 1])
+    p.add_argument('--ndf', type=int, default=64)
+    p.add_argument('--n-layers', type=int, default=4)
+    p.add_argument('--z-dim', type=int)
+    p.add_argument('--kl', type=float, default=.02)
+    p.add_argument('--l1', type=float, default=1.)
+    p.add_argument('--perceptual', type=float, default=10.)
+    p.add_argument('--licence', default='Apache-2.0')
+    p.add_argument('--way', default='auto', help='auto, ours, dense, dense last')
+    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    p.add_argument('--workers', type=int, default=0)
+    p.add_argument('--save-minutes', type=float, default=10.)
+    p.add_argument('--seed', type=int, default=0)
+    a = p.parse_args(argv)
+    start, n = time.monotonic(), len(a.sizes)
+    a.words = ' '.join(argv or os.sys.argv[2:])
+    a.out.mkdir(parents=True, exist_ok=True)
+    for k in ('lr', 'decay', 'bs'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
+    shares = a.shares or [1]*n
+    if a.device == 'cuda': torch.set_float32_matmul_precision('high')
+    for i, text in enumerate(a.sizes):
+        # what is left now, less the start of this stage and of those to come
+        left = a.minutes - (time.monotonic() - start)/60
+        run_stage(a, i, size_of(text), left*shares[i]/sum(shares[i:]))
+    print(json.dumps(dict(seconds=round(time.monotonic() - start))))
+
+if __name__ == '__main__': main()
