@@ -13,7 +13,7 @@ def clouds(c, *places):
 
 def bay():
     "A lighthouse over a bay"
-    c = Canvas(horizon=.46, seed=1)
+    c = Canvas((256, 256), horizon=.46, seed=1)
     clouds(c, (.25, .16, .09), (.8, .27, .06))
     c.ellipse(.72, .2, .045, .045, SUN)
     c.polygon([(.45, .46), (.6, .4), (.75, .42), (.9, .37), (1, .4), (1, .46)], HILL)
@@ -26,7 +26,7 @@ def bay():
 
 def road():
     "A road to the mountains"
-    c = Canvas(horizon=.48, seed=2)
+    c = Canvas((256, 256), horizon=.48, seed=2)
     clouds(c, (.3, .12, .08), (.75, .18, .07))
     ridge = [(0, .3), (.1, .24), (.2, .32), (.38, .1), (.5, .24), (.58, .18), (.78, .36), (1, .28)]
     c.polygon([(0, .48), *ridge, (1, .48)], MOUNTAIN)
@@ -41,7 +41,7 @@ def road():
 
 def island():
     "An island under the moon"
-    c = Canvas(horizon=.5, seed=3)
+    c = Canvas((256, 256), horizon=.5, seed=3)
     c.ellipse(.25, .17, .05, .05, MOON)
     clouds(c, (.72, .14, .07))
     c.below(.5, WATER)
@@ -55,7 +55,7 @@ def island():
 
 def village():
     "A winter village at a frozen bend of the river"
-    c = Canvas(horizon=.42, seed=4)
+    c = Canvas((256, 256), horizon=.42, seed=4)
     clouds(c, (.5, .12, .1))
     c.polygon([(0, .42), (0, .2), (.15, .12), (.3, .27), (.5, .17), (.72, .3), (.9, .2), (1, .26), (1, .42)], SNOW)
     c.polygon([(0, .42), (0, .33), (.2, .3), (.42, .36), (.6, .31), (.8, .37), (1, .32), (1, .42)], MOUNTAIN)
@@ -69,7 +69,7 @@ def village():
 
 def meadow():
     "One great tree on a hill"
-    c = Canvas(horizon=.6, seed=5)
+    c = Canvas((256, 256), horizon=.6, seed=5)
     clouds(c, (.2, .25, .08), (.85, .15, .09))
     c.polygon([(0, .6), (0, .5), (.3, .54), (.6, .5), (1, .55), (1, .6)], HILL)
     c.below(.6, FIELD)
@@ -80,7 +80,7 @@ def meadow():
 
 def letters():
     "Writing on the water: a map no rule would draw"
-    c = Canvas(horizon=.3, seed=6)
+    c = Canvas((256, 256), horizon=.3, seed=6)
     clouds(c, (.7, .1, .07))
     c.polygon([(0, .3), (0, .2), (.25, .24), (.5, .18), (.8, .26), (1, .22), (1, .3)], HILL)
     c.below(.3, WATER)
@@ -96,7 +96,7 @@ def letters():
 MAPS = (bay, road, island, village, meadow, letters)
 
 def write_maps(path):
-    "Write the hand-made maps as 8-bit grey PNG of class ids, 128x128"
+    "Write the hand-made maps as 8-bit grey PNG of class ids, 256x256"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     for f in MAPS: Image.fromarray(f()).save(path/f'{f.__name__}.png', optimize=True)

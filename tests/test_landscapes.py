@@ -124,9 +124,9 @@ def test_hand_made_maps():
     assert len(files) >= 6
     for fn in files:
         segmap = LABELS.read(fn)
-        assert segmap.shape == (128, 128) and len(np.unique(segmap)) >= 4
+        assert segmap.shape == (256, 256) and len(np.unique(segmap)) >= 4
         photo = render(segmap, draw_style(5), 5)
-        assert photo.shape == (128, 128, 3) and photo.std() > 10
+        assert photo.shape == (256, 256, 3) and photo.std() > 10
 
 @pytest.mark.parametrize('hour', [5., 13., 19.5, 23.])
 def test_any_map_can_be_rendered(hour):

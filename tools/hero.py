@@ -15,14 +15,12 @@ from gaugan_fastai.runs import load_model, paint
 
 MAPS = Path(__file__).resolve().parent.parent/'data'/'maps'
 
-def grid(model, names, seeds, scale=1):
+def grid(model, names, seeds, side=256):
     "The grid as a uint8 array `[H,W,3]`"
     ids = [model.labels.read(MAPS/f'{o}.png') for o in names]
-    columns = [[model.labels.colorize(o) for o in ids]]
-    columns += [[paint(model, o, o.shape, seed=s) for o in ids] for s in seeds]
-    enlarge = lambda o, how: np.asarray(Image.fromarray(o).resize([scale*n for n in o.shape[1::-1]], how))
-    kinds = [Image.NEAREST] + [Image.BICUBIC]*len(seeds)
-    return image_grid(*[np.stack([enlarge(o, how) for o in c]) for c, how in zip(columns, kinds)])
+    maps = [Image.fromarray(model.labels.colorize(o)).resize((side, side), Image.NEAREST) for o in ids]
+    columns = [[paint(model, o, (side, side), seed=s) for o in ids] for s in seeds]
+    return image_grid(np.stack(maps), *map(np.stack, columns))
 
 def main(argv=None):
     "Paint and write"
@@ -30,10 +28,10 @@ def main(argv=None):
     p.add_argument('out', type=Path, help='the picture to write')
     p.add_argument('--model', default='landscapes', help='folder or name of the weights')
     p.add_argument('--maps', nargs='+', default=['bay', 'village', 'road', 'island'], help='names in data/maps')
-    p.add_argument('--seeds', type=int, nargs='+', default=[4, 15, 3, 95], help='seeds of the styles')
-    p.add_argument('--scale', type=int, default=1, help='enlarge the pictures (bicubic) by this factor')
+    p.add_argument('--seeds', type=int, nargs='+', default=[20, 45, 10, 25], help='seeds of the styles')
+    p.add_argument('--side', type=int, default=256, help='pixels of a side of each picture')
     a = p.parse_args(argv)
-    picture = Image.fromarray(grid(load_model(a.model), a.maps, a.seeds, a.scale))
+    picture = Image.fromarray(grid(load_model(a.model), a.maps, a.seeds, a.side))
     picture.save(a.out, **(dict(quality=90) if a.out.suffix.lower() in ('.jpg', '.jpeg') else {}))
     print(f'{a.out}: {picture.width}x{picture.height}')
 

@@ -148,13 +148,15 @@ def run_stage(a, i, size, minutes):
     take_way(run.learn.model, way)
     n = len(dls.train_ds)//getattr(a, 'repeat', 1)
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
-    words = (f'{n} pairs of {a.data.name if a.data else "drawn landscapes"}; stage {i + 1} of {len(a.sizes)}: '
-        f'{size[0]}x{size[1]}, {minutes:.1f} minutes on {where}, batch {a.bs[i]}, lr {a.lr[i]:g}: hinge + 10 feature matching + '
-        f'{a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1; made by tools/train_painter.py {a.words}')
+    words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
+        f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1'
+        f'{f" + {a.kl:g} KL (mean over the batch)" if a.z_dim else ""}; made by tools/train_painter.py {a.words}; {a.stages}'
+        f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
     run.learn.add_cb(Tell(a, words))
     run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
     leave(a, run.learn, words)
+    a.stages += f'{words.rpartition("; ")[2]}, {run.learn.model_average.t} steps; '
     del run
 
 def main(argv=None):
@@ -189,7 +191,7 @@ def main(argv=None):
     p.add_argument('--seed', type=int, default=0)
     a = p.parse_args(argv)
     start, n = time.monotonic(), len(a.sizes)
-    a.words = ' '.join(argv or os.sys.argv[2:])
+    a.stages, a.words = '', ' '.join(argv or os.sys.argv[2:])
     a.out.mkdir(parents=True, exist_ok=True)
     for k in ('lr', 'decay', 'bs'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
     shares = a.shares or [1]*n
