@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the small SEAN that the lessons paint with: drawn landscapes of 64x64, on one core; minutes are processor time.
+"""Train the small SEAN that the lessons paint with: drawn landscapes, on one core; minutes are processor time.
 
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40 --resume       after it was stopped
@@ -70,6 +70,8 @@ def main(argv=None):
     p.add_argument('run', help='folder for checkpoints, history and samples')
     p.add_argument('--minutes', type=float, default=40, help='processor time of the whole run; the learning rate falls over its second half')
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
+    p.add_argument('--size', type=int, default=64, help='pixels of a side')
+    p.add_argument('--ngf', type=int, default=WIDTHS['ngf'], help='width of the generator')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
     p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region, beyond --margin')
@@ -83,9 +85,9 @@ def main(argv=None):
     run.mkdir(parents=True, exist_ok=True)
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
     set_seed(spent['steps'], reproducible=True)
-    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], bs=a.bs)
+    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], size=a.size, bs=a.bs)
     learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality,
-        terms=dict(locality=locality_term(a.locality, a.margin)) if a.locality else None, **WIDTHS, **LOSSES)
+        terms=dict(locality=locality_term(a.locality, a.margin)) if a.locality else None, **WIDTHS | dict(ngf=a.ngf), **LOSSES)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent, a.note and f'. {a.note}')
     if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')
@@ -98,9 +100,9 @@ def save(learn, folder, spent, note=''):
     learn.usual_codes()   # they go along with the weights
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
-    training = ('64x64 landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
+    training = (f'{learn.dls.size[0]}x{learn.dls.size[1]} landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
         f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
-    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', training=training,
+    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', training=training, size=list(learn.dls.size),
         valid=dict(pictures=len(maps), l1=round(l1, 4)))
     with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
     file = Path(folder)/'model.safetensors'
