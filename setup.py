@@ -14,8 +14,10 @@ setup(
     keywords=cfg['keywords'].split(), license_expression=cfg['license'], license_files=['LICENSE'],
     python_requires='>=' + cfg['min_python'],
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_packages(include=['gaugan_fastai', 'gaugan_fastai.*']),
-    package_data={'gaugan_fastai': ['**/*.safetensors', '**/*.json']},
+    # a wheel has the weights and maps of data/ that are Apache-2.0 as gaugan_fastai/shipped
+    packages=[*find_packages(include=['gaugan_fastai', 'gaugan_fastai.*']), 'gaugan_fastai.shipped'],
+    package_dir={'gaugan_fastai.shipped': 'data'},
+    package_data={'gaugan_fastai.shipped': [*(f'weights/{o}/**' for o in ('landscapes', 'landscapes_sean')), 'maps/*.png']},
     install_requires=lines('requirements'), extras_require=dict(dev=lines('dev_requirements')),
     entry_points=dict(console_scripts=lines('console_scripts'), nbdev=['gaugan_fastai=gaugan_fastai._modidx:d']),
     zip_safe=False)

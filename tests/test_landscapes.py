@@ -166,7 +166,7 @@ def test_noise_is_the_same_at_every_resolution():
     assert abs(at(192)[1::3, 1::3]-at(64)).max() < 1e-12 and .15 < at(64).std() < .6
 
 def test_committed_data_is_what_the_command_writes(tmp_path):
-    subprocess.run([sys.executable, '-W', 'ignore', ROOT/'data'/'make_data.py', tmp_path], check=True)
+    subprocess.run([sys.executable, '-W', 'ignore', ROOT/'tools'/'make_data.py', tmp_path], check=True)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob('*') if p.is_file())
     ours = [p for part in ('landscapes', 'maps') for p in (ROOT/'data'/part).rglob('*') if p.is_file()]
     committed = sorted(p.relative_to(ROOT/'data') for p in ours)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"Draw the embedded data: `python data/make_data.py` writes data/landscapes and data/maps, `... FOLDER` the same elsewhere"
+"Draw the embedded data: `python tools/make_data.py` writes data/landscapes and data/maps, `... FOLDER` the same elsewhere"
 import sys
 from pathlib import Path
 from PIL import Image
@@ -102,6 +102,6 @@ def write_maps(path):
     for f in MAPS: Image.fromarray(f()).save(path/f'{f.__name__}.png', optimize=True)
 
 if __name__ == '__main__':
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent/'data'
     write_landscapes(root/'landscapes', n_train=24, n_val=8, size=128, seed=0)
     write_maps(root/'maps')
