@@ -11,7 +11,7 @@ from torch import nn
 from fastcore.all import *
 
 from .core import InputError, onehot
-from .spade import planes_of, smaller
+from .labelmaps import planes_of, smaller
 
 # %% ../nbs/12_sean.ipynb #003c8b56
 def region_means(
@@ -54,8 +54,8 @@ class StyleEncoder(nn.Module):
 
 # %% ../nbs/12_sean.ipynb #be64706a
 class StyleCodes:
-    "Style codes of a forward, `[B,K,S]`, and the tables that layers made of them"
-    def __init__(self, codes): self.codes, self.tables = codes, {}
+    "Style codes of a forward, `[B,K,S]`: who is given the same object again knows that they are the same codes"
+    def __init__(self, codes): self.codes = codes
 
 # %% ../nbs/12_sean.ipynb #9100b545
 class NoiseMaps:

@@ -14,7 +14,7 @@ from gaugan_fastai import patterns
 from gaugan_fastai.core import InputError, instance_edges, onehot
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import can_be_exact, norm_stats, plan_of, repeats_enough, spade_exact
+from gaugan_fastai.modulation import can_be_exact, norm_stats, repeats_enough, spade_exact
 from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 
@@ -191,7 +191,7 @@ def test_plans_are_made_once_and_layers_stay_plain(monkeypatch):
     layer, maps = SPADE(8, 4, nhidden=8), LabelMaps(seg, None, 4)
     monkeypatch.setattr(LabelMaps, 'at', lambda *args: pytest.fail('a one-hot was made'))
     spade_exact(layer, torch.randn(1, 8, 8, 8), maps)
-    assert plan_of(maps) is plan_of(maps) and plan_of(maps).at((8, 8)) is plan_of(maps).at((8, 8))
+    assert maps.plan((8, 8)) is maps.plan((8, 8)) and maps.plan((8, 8)).windows() is maps.plan([8, 8]).windows()
     again = pickle.loads(pickle.dumps(copy.deepcopy(layer)))
     assert list(again.state_dict()) == list(SPADE(8, 4, nhidden=8).state_dict())
 
