@@ -14,16 +14,17 @@ from itertools import chain
 from types import SimpleNamespace
 from fastcore.all import *
 
-from .winograd import QuickConv2d
-from .layers import leaky, spectral, upsample2
+from .layers import upsample2
 from .labelmaps import label_maps
 from .modulation import Remember, by_patterns, can_be_exact, hooked, modulation
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded
 from .pixels import Scratch, modulate, modulated, norm_stats
 from .sean import StyleCodes
-from .spade import SPADE, SPADEResBlk
+from .spade import ResBlk, SPADE, bend
 
 # %% ../nbs/12a_ace.ipynb #086e734d
+def _rows(indices, n): return RowSum(indices, torch.arange(len(indices) + 1), n, 1)
+
 class Regions:
     "The regions of a batch of label maps at one size: pairs of image and class, and the 3x3 `patterns` of their ids"
     def __init__(self,
@@ -50,8 +51,6 @@ class Regions:
         return self.joints[second]
 
 # %% ../nbs/12a_ace.ipynb #fd3e5c8f
-def _rows(indices, n): return RowSum(indices, torch.arange(len(indices) + 1), n, 1)
-
 class Joint:
     "Rows of two tables added pattern by pattern: `labels` and `styles` pick them, `pixels` lays the sums out"
     def __init__(self,
@@ -105,7 +104,7 @@ def region_styles(
     return rows.relu().flatten(0, 1).index_select(0, regions.picked.on(rows.device)[0])
 
 def style_table(layer, codes, regions, weight=None):
-    "What each region adds at each tap: `[len(regions)*9,2C]`; `weight`: other kernels than the layer's, from `_tap_major`"
+    "What each region adds at each tap: `[len(regions)*9,2C]`; `weight`: other kernels, from `_tap_major`"
     if weight is None: weight = _tap_major(layer.conv_gamma.weight, layer.conv_beta.weight)
     rows = region_styles(layer, codes, regions)
     res = torch.ops.mkldnn._linear_pointwise(rows, weight, None, 'none', [], '') if weight.is_mkldnn else rows @ weight
@@ -128,21 +127,29 @@ def sean_rows(
 
 # %% ../nbs/12a_ace.ipynb #f525ef20
 def _of_branch(gamma, beta, share, one, mean, invstd):
-    "Kernels and biases of a branch that give its part of scale and shift: `one` is 1 for the branch that brings the 1 of 1 + gamma"
+    "Kernels and biases that give a branch's part of scale and shift; one of the branches brings the `one` of 1 + gamma"
     a, b = share.chunk(2)
     wide = lambda o: o.view(-1, 1, 1, 1)
     weight, bias = gamma.weight*wide(a*invstd), (gamma.bias*a + one)*invstd
     scale = SimpleNamespace(weight=weight, bias=bias, kept=Remember())
     return scale, SimpleNamespace(weight=beta.weight*wide(b) - wide(mean)*weight, bias=beta.bias*b - mean*bias)
 
+# %% ../nbs/12a_ace.ipynb #f525ef22
+def _packs():
+    "Has this torch oneDNN, and its two operations with matrices in oneDNN's order? They are not promised to stay"
+    ops = '_reorder_linear_weight', '_linear_pointwise'
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, o) for o in ops)
+
 def _packed(weight):
     "A matrix in oneDNN's order for products with a few rows, which need not copy it then; elsewhere the matrix itself"
-    can = weight.dtype == torch.float32 and weight.device.type == 'cpu' and torch.backends.mkldnn.is_available()
-    return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), 16) if can and hasattr(torch.ops.mkldnn, '_linear_pointwise') else weight
+    if weight.dtype != torch.float32 or weight.device.type != 'cpu' or not _packs(): return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), 16)
 
+# %% ../nbs/12a_ace.ipynb #f525ef24
 def _for_painting(layer):
     "Label branch and style branch of a layer with norm and mixing in their kernels"
-    norm, share = layer.param_free_norm, layer.mix() if layer.styled else layer.noise_var.new_zeros(2*len(layer.noise_var))
+    norm, none = layer.param_free_norm, layer.noise_var.new_zeros(2*len(layer.noise_var))
+    share = layer.mix() if layer.styled else none
     stats = norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
     labels = _of_branch(layer.Spade.mlp_gamma, layer.Spade.mlp_beta, 1 - share, 1, *stats)
     if not layer.styled: return labels, None, None
@@ -152,7 +159,9 @@ def _for_painting(layer):
 # %% ../nbs/12a_ace.ipynb #d216b6aa
 class KeptTables:
     "What a layer of a painter keeps while weights, map and codes stay: kernels, rows of labels, table of styles"
-    def __init__(self, scratch): self.kernels, self.rows, self.table, self.scratch = Remember(), Remember(), Remember(), scratch
+    def __init__(self, scratch):
+        self.kernels, self.rows, self.table = Remember(), Remember(), Remember()
+        self.scratch = scratch
 
 def _kept_table(layer, styles, regions, kernels):
     "The table of a layer that keeps it while codes, regions and weights stay"
@@ -167,6 +176,7 @@ def _keeps(layer, x, styles):
     tensors = x, *layer.parameters(), *([] if styles is None else [styles.codes])
     return not (torch.is_grad_enabled() and any(o.requires_grad for o in tensors))
 
+# %% ../nbs/12a_ace.ipynb #d216b6ac
 def _paint(layer, x, plan, styles, noise, **how):
     norm, tensors = layer.param_free_norm, [p for k, p in layer.named_parameters() if not k.startswith('fc_mu')]
     tensors += norm.running_mean, norm.running_var
@@ -196,7 +206,7 @@ def sean_exact(layer, x, maps, styles, noise=None, double=False, slope=None, out
 
 # %% ../nbs/12a_ace.ipynb #fb4d361d
 def _occurring(ids, n):
-    "Classes that occur, and each pixel's place among them; all classes while a forward is recorded, and on a GPU, which need not wait then"
+    "Classes that occur, and each pixel's place among them; all classes in a recorded forward, and on a GPU (no waiting)"
     if recorded() or ids.device.type != 'cpu': return range(n), ids
     present, place = ids.unique(return_inverse=True)
     return present.tolist(), place
@@ -234,6 +244,8 @@ class SEAN(nn.Module):
         for i in range(n_classes): setattr(self, f'fc_mu{i}', nn.Linear(style_dim, style_dim))
         self.conv_gamma, self.conv_beta = (nn.Conv2d(style_dim, nf, 3, padding=1) for _ in range(2))
 
+    def remember(self, scratch): self.kept = KeptTables(scratch)   # from now on what a painter paints with is kept
+
     def mix(self):
         "Share of the style branch in gamma and beta, side by side, `[2C]`"
         n = len(self.noise_var)
@@ -257,19 +269,13 @@ class SEAN(nn.Module):
         if not by_patterns(self.exact, x) or hooked(self.param_free_norm) or not can_be_exact(self.Spade): return False
         return not (self.styled and (hooked(self.conv_gamma) or hooked(self.conv_beta)))
 
-    def forward(self, x, segmap, codes=None, noise=None, before=noop, after=noop, out=None):
+    def forward(self, x, segmap, codes=None, noise=None, double=False, slope=None, out=None):
         maps = label_maps(segmap, None, self.n_classes, False)
         styles = codes if isinstance(codes, StyleCodes) or codes is None else StyleCodes(codes)
-        if self._can_be_exact(x): return self._by_patterns(x, maps, styles, noise, before, after, out)
-        x = self.add_noise(before(x), noise)
+        if self._can_be_exact(x): return sean_exact(self, x, maps, styles, noise, double, slope, out)
+        x = self.add_noise(upsample2(x) if double else x, noise)
         gamma, beta = self.modulation(maps, x.shape[-2:], None if styles is None else styles.codes)
-        return after(self.param_free_norm(x)*(1 + gamma) + beta)
-
-    def _by_patterns(self, x, maps, styles, noise, before, after, out):
-        "Doubling and leaky ReLU take part in the pass over the pixels, as in `SPADE`"
-        double, bend = before is upsample2, after is leaky
-        x = sean_exact(self, x if double else before(x), maps, styles, noise, double, .2 if bend else None, out)
-        return x if bend else after(x)
+        return bend(self.param_free_norm(x)*(1 + gamma) + beta, slope)
 
 def keep_tables(
     model, # A network for painting; changed in place
@@ -277,37 +283,28 @@ def keep_tables(
     "Let all SEAN layers keep their tables while map, codes and weights stay"
     scratch = Scratch()
     for m in model.modules():
-        if isinstance(m, SEAN): m.kept, m.Spade.kept = KeptTables(scratch), None
+        if isinstance(m, SEAN): m.remember(scratch)
 
 # %% ../nbs/12a_ace.ipynb #44f92212
-class SEANResBlk(SPADEResBlk):
-    """Add to x what two rounds of SEAN, leaky ReLU and 3x3 convolution make of it.
+class SEANResBlk(ResBlk):
+    """A `ResBlk` with `SEAN`: `blk(x, segmap, codes, noise=None)` takes `[B,ni,H,W]` and gives `[B,nf,H,W]`.
 
-    `blk(x, segmap, codes, noise=None)` takes `[B,ni,H,W]` and gives `[B,nf,H,W]`; `noise` is a list of `len(blk)` maps, that of
-    the shortcut first. Zhu et al. 2020 (arXiv 1911.12861), figure 3 (B) and figure 4."""
+    `noise` is a list of `len(blk)` maps, that of the shortcut first. Zhu et al. 2020 (arXiv 1911.12861), figures 3 and 4."""
+    prefix = 'ace'
     def __init__(self,
         ni:int, # Channels in
         nf:int, # Channels out
         n_classes:int, # Number of classes
         spectral_norm:bool=True, # Spectral norm on the three convolutions?
         **kwargs, # Passed to `SEAN`: style_dim, nhidden, styled
-    ):
-        nn.Module.__init__(self)
-        nm, wrap, self.learned = min(ni, nf), spectral if spectral_norm else noop, ni != nf
-        self.conv_0, self.conv_1 = wrap(QuickConv2d(ni, nm, 3, padding=1)), wrap(QuickConv2d(nm, nf, 3, padding=1))
-        if self.learned: self.conv_s = wrap(nn.Conv2d(ni, nf, 1, bias=False))
-        sean = partial(SEAN, n_classes=n_classes, **kwargs)
-        self.ace_0, self.ace_1 = sean(ni), sean(nm)
-        if self.learned: self.ace_s = sean(ni)
+    ): super().__init__(ni, nf, partial(SEAN, n_classes=n_classes, **kwargs), spectral_norm)
 
-    def __len__(self): return 2 + self.learned
+    def __len__(self): return len(self.norms())
 
-    def forward(self, x, segmap, codes=None, noise=None, before=noop):
-        "`before`: applied to x first, such as `upsample2`"
+    def forward(self, x, segmap, codes=None, noise=None, double=False):
         maps = label_maps(segmap, None, self.ace_0.n_classes, False)
-        if not self._forgets(): x, before = before(x), noop   # three branches read it, and noise would double it in each
-        *noise_s, noise_0, noise_1 = noise or [None]*len(self)
-        y = self.conv_0(self.ace_0(x, maps, codes, noise_0, before, leaky, self._room(x, before)))
-        y = self.conv_1(self.ace_1(y, maps, codes, noise_1, after=leaky, out=self._over(y)))
-        if not self.learned: return before(x) + y
-        return self._add_shortcut(self.ace_s(x, maps, codes, *noise_s, before=before, out=self._room(x, before)), y)
+        if double and not self._forgets():
+            x, double = upsample2(x), False   # three branches read it, and noise would double it in each
+        *side, first, second = noise or [None]*len(self)
+        each = [dict(codes=codes, noise=o) for o in (first, second, *side)]
+        return super().forward(x, maps, double, each)

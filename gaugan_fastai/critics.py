@@ -9,7 +9,6 @@ __all__ = ['PatchCritic', 'critic_input', 'MultiScaleCritic']
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
 from .labelmaps import label_maps
@@ -22,8 +21,9 @@ from .layers import init_xavier, spectral_conv
 class PatchCritic(nn.Module):
     """Judge overlapping patches: one number for each, real above 0 and fake below.
 
-    `critic(x)` takes `[B,n_in,H,W]` and returns a list: the `n_layers` features, then the prediction `[B,1,h,w]`. All kernels are 4x4 with padding 2.
-    `strides` holds the stride of each of the `n_layers` layers, by default 2 for all but the last one; the predicting layer has stride 1.
+    `critic(x)` takes `[B,n_in,H,W]` and returns a list: the `n_layers` features, then the prediction `[B,1,h,w]`. All
+    kernels are 4x4 with padding 2. `strides` holds the stride of each of the `n_layers` layers, by default 2 for all but
+    the last one; the predicting layer has stride 1.
     SPADE, arXiv 1903.07291, appendix A; PatchGAN: pix2pix, arXiv 1611.07004, section 3.2.2."""
     def __init__(
         self,
@@ -35,7 +35,8 @@ class PatchCritic(nn.Module):
     ):
         super().__init__()
         if strides is None: strides = (2,)*(n_layers-1)+(1,)
-        if len(strides)!=n_layers: raise InputError(f'{len(strides)} strides {strides} for {n_layers} layers: give one for each layer')
+        if len(strides)!=n_layers: raise InputError(
+            f'{len(strides)} strides {strides} for {n_layers} layers: give one for each layer')
         nfs = [min(ndf*2**i, 512) for i in range(n_layers)]
         self.model0 = nn.Sequential(nn.Conv2d(n_in, nfs[0], 4, strides[0], 2), nn.LeakyReLU(0.2))
         for i in range(1, n_layers):
@@ -44,13 +45,17 @@ class PatchCritic(nn.Module):
         self.add_module(f'model{n_layers}', nn.Sequential(nn.Conv2d(nfs[-1], 1, 4, 1, 2)))
 
     def forward(self, x, labels=None):
-        "`labels`: what the first convolution makes of further channels, those before x's, for all of x or for each half"
+        "`labels`: what the first convolution makes of further channels, those before x's, for each len(labels) of x"
         first,*layers = self.children()
-        feats = [first(x) if labels is None else first[1]((self._rest(first[0], x).unflatten(0, (-1, len(labels)))+labels).flatten(0, 1))]
+        feats = [first(x) if labels is None else self._with_labels(first, x, labels)]
         for layer in layers: feats.append(layer(feats[-1]))
         return feats
 
-    def _rest(self, conv, x): return F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
+    def _with_labels(self, first, x, labels):
+        conv,activation = first
+        own = F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
+        both = own.unflatten(0, (-1, len(labels))) + labels
+        return activation(both.flatten(0, 1))
 
 # %% ../nbs/05_critics.ipynb #2f1a6658
 def _check_shapes(segmap, image, edges):
@@ -78,10 +83,10 @@ class MultiScaleCritic(nn.Module):
     """Judge an image against its label map with one `PatchCritic` a scale.
 
     `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with
-    `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged with the
-    same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction `[B,1,h,w]`). State
-    keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or surplus edges and for
-    shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
+    `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged with
+    the same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction `[B,1,h,w]`).
+    State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or surplus edges and
+    for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
     exact = None # True: read labels by their patterns; False: by a convolution of the one-hot; None: by device
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
@@ -109,7 +114,7 @@ class MultiScaleCritic(nn.Module):
         return [critic(x, labels) for critic,(x, labels) in zip(self.children(), reads)]
 
     def maps_of(self, segmap, image, edges=None):
-        "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: who painted has looked"
+        "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: the painter has looked"
         if isinstance(segmap, Tensor): _check_shapes(segmap, image, edges)
         maps = label_maps(segmap, edges, self.n_classes, self.edges, look=image.device.type=='cpu')
         n, shape = maps.segmap.shape[0], tuple(image.shape)
@@ -130,8 +135,9 @@ def _side_by_side(critic, maps, image):
         if i: x = _halved(x)
         yield x, None
 
+# %% ../nbs/05_critics.ipynb #20b5b03d
 def _by_planes(critic, maps, image):
-    "The picture for each scale, and what its first layer makes of the labels' planes: once a map, however often it is judged"
+    "The picture for each scale, and what its first layer makes of the labels' planes: once a map"
     planes, x = maps.at(maps.size, image.dtype), image
     for i,scale in enumerate(critic.children()):
         if i: planes,x = _halved(planes),_halved(x)
@@ -140,7 +146,7 @@ def _by_planes(critic, maps, image):
 
 # %% ../nbs/05_critics.ipynb #b50dd4d1
 def _by_patterns(critic, maps, image):
-    "The same, from sums of rows; where these do not pay, planes of averages lie beside the picture from the second scale on"
+    "The same from sums of rows; where these do not pay, averaged planes lie beside the picture from the second scale on"
     plan, x, scales = maps.plan(maps.size), image, list(critic.children())
     for i,scale in enumerate(scales):
         if i: x = _halved(x)

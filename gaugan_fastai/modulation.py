@@ -139,23 +139,25 @@ def by_patterns(
     exact, # what a layer says: True, False, or None to let the device decide
     x, # activations or a picture
 ) -> bool:
-    "Is work by patterns wanted here? Where nobody says, on a CPU: a GPU has arithmetic to spare, and dense is five times as fast there"
+    "Is work by patterns wanted here? Where nobody says, on a CPU: on a GPU, with arithmetic to spare, dense is faster"
     return x.device.type == 'cpu' if exact is None else exact
 
 def can_be_exact(
     layer, # a module with `mlp_shared`, `mlp_gamma`, `mlp_beta`
 ) -> bool:
     "May the layer's convolutions be replaced? Not where hooks wait for them, nor while exporting or compiling"
-    return not recorded() and not any(hooked(m) for m in (layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta))
+    convs = layer.mlp_shared, *layer.mlp_shared, layer.mlp_gamma, layer.mlp_beta
+    return not recorded() and not any(map(hooked, convs))
 
 # %% ../nbs/01b_modulation.ipynb #98f3c426
 @lru_cache(64)
 def _fixed_numbers(n, dtype, device):
     "n numbers between 1/2 and 3/2, always the same"
-    with torch.inference_mode(False): return (torch.rand(n, generator=torch.Generator().manual_seed(0)) + .5).to(device, dtype)
+    source = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False): return (torch.rand(n, generator=source) + .5).to(device, dtype)
 
 def _mark(o):
-    "What tells a tensor from itself after an edit: each row of a weight times fixed numbers, all of what is short; anything else is itself"
+    "What tells a tensor from itself after an edit: rows times fixed numbers, all of what is short; else the object itself"
     if not isinstance(o, torch.Tensor): return o
     if o.ndim < 2 or not o.is_floating_point(): return o.detach().clone()
     rows = o.detach().reshape(len(o), -1)
@@ -167,9 +169,9 @@ def _same(a, b):
 
 # %% ../nbs/01b_modulation.ipynb #f8099d0a
 class Remember:
-    """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done; for any thread.
+    """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done.
 
-    A source that is no tensor must stay the same object. Copies and pickles start empty."""
+    For any thread. A source that is no tensor must stay the same object. Copies and pickles start empty."""
     def __init__(self): self.last = None, None   # marks and what was made, always replaced together
     def __call__(self, f, *sources):
         (seen, made), marks = self.last, [_mark(o) for o in sources]
@@ -180,10 +182,12 @@ class Remember:
     def __reduce__(self): return Remember, ()
 
 # %% ../nbs/01b_modulation.ipynb #1d095f68
+def _is_plain(norm): return type(norm) is nn.BatchNorm2d and not norm.affine and not hooked(norm)
+
 def may_keep(layer, x) -> bool:
-    "Are scale and shift of the layer's patterns constants? With `layer.kept`, in eval mode, where no gradient is asked for"
+    "Are scale and shift of the layer's patterns constants? With `layer.kept`, in eval mode, without gradients"
     norm = layer.param_free_norm
-    if getattr(layer, 'kept', None) is None or type(norm) is not nn.BatchNorm2d or norm.affine or hooked(norm): return False
+    if getattr(layer, 'kept', None) is None or not _is_plain(norm): return False
     if norm.training or norm.running_mean is None or x.dtype != layer.mlp_gamma.weight.dtype: return False
     return not (torch.is_grad_enabled() and (x.requires_grad or any(o.requires_grad for o in layer.parameters())))
 
@@ -215,7 +219,6 @@ def spade_exact(
     with torch.autocast(x.device.type, enabled=False):
         rows, patterns = modulation(plan, shared, layer.mlp_gamma, layer.mlp_beta)
         x = x.contiguous(memory_format=torch.channels_last)
-        plain = type(norm) is nn.BatchNorm2d and not norm.affine and not hooked(norm)
-        if plain: return modulate(x, rows, patterns, *norm_stats(norm, x, 4 if double else 1), double, slope)
+        if _is_plain(norm): return modulate(x, rows, patterns, *norm_stats(norm, x, 4 if double else 1), double, slope)
         if double: x = F.interpolate(x, scale_factor=2, mode='nearest')
         return modulate(_PlainGrad.apply(norm(x)), rows, patterns, slope=slope)

@@ -19,11 +19,15 @@ from .core import InputError, resize_nearest
 # %% ../nbs/01_patterns.ipynb #9a76784c
 _odd = -7046029254386353131, -4417276706812531889, 1609587929392839161, -2808973341539364813
 
+def _slot(key, turn, bits):
+    "A number of so many bits for each key: the top ones of its product with a large odd number, another one each turn"
+    return (key*_odd[turn % len(_odd)] >> 64 - bits) & (1 << bits) - 1
+
 def _leaders(key, n, turn=0):
     "For each entry of `key [P]` (0..n-1) the place of an entry equal to it: equal entries get the same place"
     bits = (4*len(key) - 1).bit_length()
     small = n <= 1 << bits
-    slot = key if small else (key*_odd[turn % len(_odd)] >> 64 - bits) & (1 << bits) - 1
+    slot = key if small else _slot(key, turn, bits)
     table = key.new_empty(1 << bits).scatter_(0, slot, torch.arange(len(key)))
     leader = table.index_select(0, slot)
     if small: return leader
@@ -57,7 +61,7 @@ def number_tuples(
         key, size = key*n + column, size*n
     return number(key, size)
 
-# %% ../nbs/01_patterns.ipynb #66177eb9
+# %% ../nbs/01_patterns.ipynb #66177eb8
 _bag_kernel = getattr(torch, '_embedding_bag_forward_only', None)   # torch's own name, not promised to stay
 
 def _sum_of_bags(table, indices, starts):
@@ -65,11 +69,12 @@ def _sum_of_bags(table, indices, starts):
     if _bag_kernel is not None: return _bag_kernel(table, indices, starts)[0]
     return F.embedding_bag(indices, table, starts, mode='sum')
 
+# %% ../nbs/01_patterns.ipynb #66177eb9
 class RowSum:
     """Sum chosen rows of a table: row `i` of the result adds `table[indices[ends[i]:ends[i+1]]]`.
 
-    `rowsum(table [n_table,C])` gives `[len(rowsum),C]`, differentiable as often as you like; an empty row is 0. It is made
-    on the CPU; the table may be on any device."""
+    `rowsum(table [n_table,C])` gives `[len(rowsum),C]`, differentiable as often as you like; an empty row is 0. It is
+    made on the CPU; the table may be on any device."""
     def __init__(self,
         indices, # rows of the table, integers `[N]`
         ends, # where each row's indices begin, and the end of the last, `[n+1]`
@@ -82,14 +87,14 @@ class RowSum:
 
     @cached_property
     def _pieces(self):
-        "Long rows in two steps: `RowSum` of pieces of at most 256 entries, `RowSum` of the pieces; None where no row is long"
+        "Long rows in two steps: `RowSum` of pieces of 256 entries, `RowSum` of the pieces; None if no row is long"
         if self.longest <= 512: return None
         lengths = self.ends.diff()
         if not len(lengths) or lengths.max() <= 512: return None
         pieces = ((lengths + 255)//256).clamp_min(1)
         last = F.pad(pieces.cumsum(0), (1, 0))
         n = last[-1].item()
-        each = lambda o: torch.repeat_interleave(o[:-1], pieces, output_size=n)
+        def each(o): return torch.repeat_interleave(o[:-1], pieces, output_size=n)
         starts = each(self.ends) + 256*(torch.arange(n) - each(last))
         ends = torch.cat([starts, self.ends[-1:]])
         return RowSum(self.indices, ends, self.n_table, 256), RowSum(torch.arange(n), last, n)
@@ -109,8 +114,8 @@ class RowSum:
     def on(self, device):
         "Indices and starts of the rows on `device`, copied there once, without waiting for it"
         if device.type == 'cpu': return self.indices, self.ends[:-1]
-        if device not in self._there:
-            self._there[device] = [o.to(device, non_blocking=True) for o in (self.indices, self.ends[:-1])]
+        here = self.indices, self.ends[:-1]
+        if device not in self._there: self._there[device] = [o.to(device, non_blocking=True) for o in here]
         return self._there[device]
 
     def add_up(self, table):
@@ -118,13 +123,14 @@ class RowSum:
         if self._pieces: return self._pieces[1].add_up(self._pieces[0].add_up(table))
         return _sum_of_bags(table.contiguous(), *self.on(table.device))
 
-    @property
-    def T(self):
-        "The transposed: sums over the rows that use each row of the table"
-        if self._T is None:
-            self._T = RowSum(*_transposed(self.indices, self.ends, self.n_table), len(self))
-            self._T._T = self
-        return self._T
+# %% ../nbs/01_patterns.ipynb #66177ebb
+@patch(as_prop=True)
+def T(self:RowSum):
+    "The transposed: sums over the rows that use each row of the table"
+    if self._T is None:
+        self._T = RowSum(*_transposed(self.indices, self.ends, self.n_table), len(self))
+        self._T._T = self
+    return self._T
 
 class _RowSum(Function):
     @staticmethod
@@ -269,8 +275,8 @@ def check_ids(
 class LabelPlan:
     """Number the neighbourhoods of a batch of label maps, once for all layers; without gradient.
 
-    Raises `InputError` for ids out of range. Patterns are shared by the whole batch. A plan is made on the CPU, wherever the
-    maps are; what layers on a GPU need of it is copied there, so that a plan waits once for each map and no more."""
+    Raises `InputError` for ids out of range. Patterns are shared by the whole batch. A plan is made on the CPU, wherever
+    the maps are; what layers on a GPU need of it is copied there, so that a plan waits once for each map and no more."""
     def __init__(self,
         segmap, # class ids 0..n_classes-1, integer `[B,H,W]`
         edges=None, # instance edges, bool `[B,H,W]`, or None for networks without an edge channel
@@ -327,7 +333,7 @@ def label_conv(
     stride=1, # stride of the convolution
     padding=None, # zeros around the map; None: ks//2
 ):
-    "Convolve label maps as `conv2d` does their one-hot and edges: `[B,C,h,w]`, channels-last; raise `InputError` for a wrong weight"
+    "Do what `conv2d` does with one-hot and edges: `[B,C,h,w]`, channels-last; raise `InputError` for a wrong weight"
     if weight.shape[1] != plan.n_in:
         raise InputError(f'the weight reads {weight.shape[1]} channels, but the label maps have {plan.n_in} '
             '(classes and edges): build the layer for these maps')

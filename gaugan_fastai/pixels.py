@@ -60,11 +60,13 @@ def modulated(
     "Compute scale*x + shift with each pixel's row; without a gradient"
     (B, C, h, w), (xs, shape) = x.shape, _over(x, double)
     out = (xs.new_empty(prod(shape)*C) if out is None else out).view(*shape, C)
-    index = table.view(*shape, 2*C) if index is None else index.view(shape)
+    rows = table.view(*shape, 2*C) if index is None else None
+    places = None if index is None else index.view(shape)
     draws = noise and noise[0].reshape(*shape, 1)
     for t in _tiles(shape, C):
         now = xs[t] if noise is None else torch.addcmul(xs[t], draws[t], noise[1], out=out[t])
-        row = index[t] if index.is_floating_point() else table.index_select(0, index[t].flatten()).view(*index[t].shape, 2*C)
+        if index is None: row = rows[t]
+        else: row = table.index_select(0, places[t].flatten()).view(*places[t].shape, 2*C)
         torch.addcmul(row[..., C:], row[..., :C], now, out=out[t])
         if slope is not None: torch.nn.functional.leaky_relu_(out[t], slope)
     return out.view(B, h << double, w << double, C).permute(0, 3, 1, 2)

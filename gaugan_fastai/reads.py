@@ -50,7 +50,7 @@ def pooled_planes(
     plan, # `SizePlan` of the maps at full size
     device=torch.device('cpu'), # where they are wanted
 ): # float `[B,n_in,h,w]`, channels-last; no gradient
-    "Do what `avg_pool2d(onehot, 3, 2, 1, count_include_pad=False)` does, edges as the last channel, without the one-hot"
+    "Do what `avg_pool2d(onehot, 3, 2, 1, count_include_pad=False)` does, edges last, without the one-hot"
     return plan.once(_planes, device)
 
 # %% ../nbs/04b_reads.ipynb #f113eccf

@@ -150,7 +150,7 @@ def test_concat_reads_the_map_where_it_says(where):
     gen = ConcatGenerator(K, ngf=2, where=where, edges=True).eval()
     blocks = [o for o in gen.children() if hasattr(o, 'conv_0')]
     assert len(blocks) == 7
-    for o in blocks: assert o.conv_0.in_channels == o.norm_0.num_features + (K + 1)*(where == 'every')
+    for o in blocks: assert o.conv_0.in_channels == o.norm_0.norm.num_features + (K + 1)*(where == 'every')
     segmap = maps(2, 64, 96)
     assert gen(segmap, segmap > 2).shape == (2, 3, 64, 96)
     gen.train()(segmap, segmap > 2).sum().backward()

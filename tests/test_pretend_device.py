@@ -12,7 +12,8 @@ from gaugan_fastai.encoder import encode
 from gaugan_fastai.losses import PerceptualLoss
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
-from gaugan_fastai.models.spade import Memory, spade_learner
+from gaugan_fastai.models.spade import spade_learner
+from gaugan_fastai.models.trunk import Memory
 from gaugan_fastai.segmenter import Segmenter
 from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn

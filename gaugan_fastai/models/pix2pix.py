@@ -54,13 +54,14 @@ class UNetGenerator(nn.Module):
         edges:bool=False, # Do instance edges come with the label map?
         levels:int=8, # How often the picture is halved: 8 takes 256x256 to one pixel
         norm:str='instance', # 'instance' or 'batch'
-        dropout:float=.5, # Share of activations dropped in the innermost layers (3 of them, fewer if there are few levels)
+        dropout:float=.5, # Share of activations dropped in the innermost layers (3 of them, or fewer)
         noise:bool=False, # Go on dropping in eval mode, as the paper does?
         skips:bool=True, # Without them: the paper's "encoder-decoder"
     ):
         super().__init__()
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
-        if levels < 2: raise InputError(f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
+        if levels < 2: raise InputError(
+            f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
         check_whole(n_classes=n_classes, ngf=ngf)
         store_attr(cast=False)
         self.factor = 2**levels
@@ -75,7 +76,8 @@ class UNetGenerator(nn.Module):
         nfs, n = [self.ngf*min(2**i, 8) for i in range(self.levels)], self.levels
         for i, (ni, nf) in enumerate(zip([self.n_classes + bool(self.edges), *nfs], nfs)):
             setattr(self, f'down_{i}', _down(ni, nf, norm if 0 < i < n-1 else None))
-        for i, (ni, nf) in enumerate(zip(nfs[:0:-1], nfs[-2::-1])):
+        up = nfs[::-1]   # innermost first
+        for i, (ni, nf) in enumerate(zip(up, up[1:])):
             noise = [Noise(self.dropout, self.noise)]*(i < min(3, n-2))
             setattr(self, f'up_{i}', _up(ni*(1 + (self.skips and i > 0)), nf, norm, *noise))
         self.last = nn.ConvTranspose2d(self.ngf*(1 + self.skips), 3, 4, 2, 1)

@@ -14,14 +14,13 @@ from torch.nn import functional as F
 from fastcore.all import *
 from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor, show_image
 
-from ..ace import SEANResBlk, keep_tables
+from ..ace import SEANResBlk
 from ..callbacks import ModelAverage, SampleGrid
 from ..core import InputError, check_whole, colorize, resize_map
 from ..labelmaps import LabelMaps
 from ..patterns import as_plain, recorded
 from ..safe import check_finite, write_whole
 from ..critics import MultiScaleCritic
-from ..layers import upsample2
 from ..data.layouts import open_photo
 from ..data.transforms import SignedPhoto
 from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
@@ -50,15 +49,15 @@ class SEANGenerator(SPADEGenerator):
         self.__dict__.update(style_dim=style_dim, width=width, usual=None, surplus={})
         super().__init__(n_classes, ngf, upsampling=upsampling, nhidden=nhidden, spectral=spectral)
 
-    def _build(self):
-        "Make the layers in the order of the published checkpoint"
-        nf, kw = 16*self.ngf, dict(n_classes=self.n_classes, style_dim=self.style_dim)
-        self.Zencoder = StyleEncoder(width=self.width, **kw)
-        self.fc = nn.Conv2d(self.n_classes, nf, 3, padding=1)
-        block = partial(SEANResBlk, spectral_norm=self.spectral, nhidden=self.nhidden, **kw)
-        self.head_0, self.G_middle_0, self.G_middle_1 = (block(nf, nf) for _ in range(3))
-        for i in range(4): setattr(self, f'up_{i}', block(nf >> i, nf >> i+1, styled=i < 3))
-        self.conv_img = nn.Conv2d(self.ngf, 3, 3, padding=1)
+    def first_layer(self, nf):
+        "The style encoder, which comes before it in the published checkpoint, and the layer from the smallest map to nf channels"
+        self.Zencoder = StyleEncoder(self.n_classes, self.style_dim, self.width)
+        return nn.Conv2d(self.n_classes, nf, 3, padding=1)
+
+    def block(self, ni, nf, i):
+        "The i-th block; the last one has no styles"
+        how = dict(style_dim=self.style_dim, nhidden=self.nhidden, styled=i < len(self.channels) - 1)
+        return SEANResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def encode(self,
         image, # Photos `[B,3,H,W]` in [-1, 1]
@@ -74,14 +73,18 @@ class SEANGenerator(SPADEGenerator):
 
     def forward(self, segmap, codes=None, noise=None):
         maps = self.maps(segmap)
-        self._check_size(maps)
+        self.check_size(maps)
         styles, draws = self._styles(codes, maps), self._draws(noise, maps)
-        x = self.first(maps)
-        for (block, double), style in zip(self.stages(), styles):
-            size = [o << double for o in x.shape[-2:]]
-            x = block(x, maps, style, [draws((x.shape[0], 0, *size)) for _ in range(len(block))], upsample2 if double else noop)
+        picture = self.paint(self.first(maps), maps, self._given(maps, styles, draws))
         draws.done()
-        return self._picture(x, block)
+        return picture
+
+    def _given(self, maps, styles, draws):
+        "Codes and noise for each block, at the size that it paints"
+        B, size = maps.segmap.shape[0], [o//self.factor for o in maps.size]
+        for (block, double), codes in zip(self.stages(), styles):
+            size = [o << double for o in size]
+            yield dict(codes=codes, noise=[draws((B, 0, *size)) for _ in range(len(block))])
 
 # %% ../../nbs/13_models.sean.ipynb #f316cb96
 @patch
@@ -159,13 +162,6 @@ def groups(self:SEANGenerator):
     "Parameter groups from early to late: encoder and trunk at low resolution, the doublings, the last convolution"
     early, *late = super(SEANGenerator, self).groups()
     return [list(self.Zencoder.parameters()) + early, *late]
-
-@patch
-def for_inference(self:SEANGenerator):
-    "Make a copy for painting, see `SPADEGenerator`; what maps and codes decide is kept while they stay"
-    new = SPADEGenerator.for_inference(self)
-    keep_tables(new)
-    return new
 
 # %% ../../nbs/13_models.sean.ipynb #9453805b
 def mean_codes(
