@@ -30,7 +30,6 @@ from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_turn
 
@@ -120,8 +119,7 @@ def generator(a, n_classes=183):
 
 def anew(fast, seg, edges):
     "Paint as if the map had not been seen before"
-    fast.last_maps = None
-    forget_plan()
+    fast.memory.forget()
     return fast(seg, edges)
 
 @torch.no_grad()
@@ -145,7 +143,7 @@ def trainer(a, n_classes=183):
     opt = GANAdam([list(gan.generator.parameters()), list(gan.critic.parameters())])
     fresh = torch.no_grad()(gan.generator)   # the critic judges a picture by the generator that has just moved
     def step(*xb, photo):
-        forget_plan()   # every step has maps of its own
+        if hasattr(gan, 'prepare'): xb = gan.prepare(*xb)   # every step has maps of its own
         for turn in ('generator', 'critic'):
             if turn == 'generator': _, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fresh(*xb), turn=critic_turn)

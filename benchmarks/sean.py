@@ -9,7 +9,6 @@ from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import resize_nearest
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.models.sean import SEANGenerator
-from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.sean import region_means
 
 def style_map_loop(layer, ids, codes):
@@ -69,8 +68,8 @@ def sean(a, say, race, summary):
     fast, codes = gen.for_inference(), torch.rand(a.batch, 19, 512)*2 - 1
     ratios, noise = [], noise_of(gen, a.batch, a.size)
     def ours(seg, new_map=True, new_codes=True):
-        if new_map: fast.last_maps, _ = None, forget_plan()
-        if new_codes: fast.last_codes = None
+        if new_map: fast.memory.maps = None
+        if new_codes: fast.memory.codes = None
         return fast(seg, codes, noise)
     for name, ids in list(maps(a.size))[::a.every]:
         seg = torch.as_tensor(ids).long()[None].repeat(a.batch, 1, 1)

@@ -9,11 +9,11 @@ __all__ = ['PatchCritic', 'critic_input', 'MultiScaleCritic']
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
-from .modulation import by_patterns, hooked, recent_plan
-from .patterns import label_conv
+from .labelmaps import label_maps
+from .modulation import by_patterns, hooked
+from .patterns import as_plain, label_conv, recorded
 from .reads import pooled_label_conv, pooled_planes, sums_pay
 from .layers import init_xavier, spectral_conv
 
@@ -21,8 +21,9 @@ from .layers import init_xavier, spectral_conv
 class PatchCritic(nn.Module):
     """Judge overlapping patches: one number for each, real above 0 and fake below.
 
-    `critic(x)` takes `[B,n_in,H,W]` and returns a list: the `n_layers` features, then the prediction `[B,1,h,w]`. All kernels are 4x4 with padding 2.
-    `strides` holds the stride of each of the `n_layers` layers, by default 2 for all but the last one; the predicting layer has stride 1.
+    `critic(x)` takes `[B,n_in,H,W]` and returns a list: the `n_layers` features, then the prediction `[B,1,h,w]`. All
+    kernels are 4x4 with padding 2. `strides` holds the stride of each of the `n_layers` layers, by default 2 for all but
+    the last one; the predicting layer has stride 1.
     SPADE, arXiv 1903.07291, appendix A; PatchGAN: pix2pix, arXiv 1611.07004, section 3.2.2."""
     def __init__(
         self,
@@ -34,7 +35,8 @@ class PatchCritic(nn.Module):
     ):
         super().__init__()
         if strides is None: strides = (2,)*(n_layers-1)+(1,)
-        if len(strides)!=n_layers: raise InputError(f'{len(strides)} strides {strides} for {n_layers} layers: give one for each layer')
+        if len(strides)!=n_layers: raise InputError(
+            f'{len(strides)} strides {strides} for {n_layers} layers: give one for each layer')
         nfs = [min(ndf*2**i, 512) for i in range(n_layers)]
         self.model0 = nn.Sequential(nn.Conv2d(n_in, nfs[0], 4, strides[0], 2), nn.LeakyReLU(0.2))
         for i in range(1, n_layers):
@@ -43,25 +45,25 @@ class PatchCritic(nn.Module):
         self.add_module(f'model{n_layers}', nn.Sequential(nn.Conv2d(nfs[-1], 1, 4, 1, 2)))
 
     def forward(self, x, labels=None):
-        "`labels`: what the first convolution makes of further channels, those before x's, for all of x or for each half"
+        "`labels`: what the first convolution makes of further channels, those before x's, for each len(labels) of x"
         first,*layers = self.children()
-        feats = [first(x) if labels is None else first[1]((self._rest(first[0], x).unflatten(0, (-1, len(labels)))+labels).flatten(0, 1))]
+        feats = [first(x) if labels is None else self._with_labels(first, x, labels)]
         for layer in layers: feats.append(layer(feats[-1]))
         return feats
 
-    def _rest(self, conv, x): return F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
+    def _with_labels(self, first, x, labels):
+        conv,activation = first
+        own = F.conv2d(x, conv.weight[:,-x.shape[1]:], conv.bias, conv.stride, conv.padding)
+        both = own.unflatten(0, (-1, len(labels))) + labels
+        return activation(both.flatten(0, 1))
 
 # %% ../nbs/05_critics.ipynb #2f1a6658
-def _plain(x):
-    "x as a plain tensor, which it is already while a forward is recorded"
-    odd = isinstance(x, Tensor) and type(x) is not Tensor and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-    return x.as_subclass(Tensor) if odd else x
-
 def _check_shapes(segmap, image, edges):
     want = (image.shape[0], *image.shape[-2:])
-    for name,x in [('segmap', segmap), ('edges', edges)]:
-        if x is not None and tuple(x.shape)!=want: raise InputError(
-            f'{name} of shape {tuple(x.shape)} does not fit images of shape {tuple(image.shape)}: give [B,H,W] = {want}')
+    for name, x in [('segmap', segmap), ('edges', edges)]:
+        if x is None or tuple(x.shape) == want: continue
+        raise InputError(f'{name} of shape {tuple(x.shape)} does not fit images of shape {tuple(image.shape)}: '
+            f'give [B,H,W] = {want}')
 
 def critic_input(
     segmap:Tensor, # int64 `[B,H,W]`, ids 0..n_classes-1
@@ -70,20 +72,22 @@ def critic_input(
     edges:Tensor=None, # bool `[B,H,W]`, instance edges
 )->Tensor: # float `[B,n_classes(+1)+3,H,W]`
     "Lay labels, edge map and image side by side, in the order of the published critics."
-    segmap,image,edges = map(_plain, (segmap, image, edges))
     _check_shapes(segmap, image, edges)
+    image = as_plain(image)
     parts = [onehot(segmap, n_classes).to(image.dtype)]
-    if edges is not None: parts.append(edges[:,None].to(image.dtype))
+    if edges is not None: parts.append(as_plain(edges)[:,None].to(image.dtype))
     return torch.cat(parts+[image], dim=1)
 
 # %% ../nbs/05_critics.ipynb #b78df33a
 class MultiScaleCritic(nn.Module):
     """Judge an image against its label map with one `PatchCritic` a scale.
 
-    `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with `edges=True` only). Returns a list (scale,
-    full size first) of lists (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints.
-    Raises `InputError` for missing or surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
-    exact = None # True: read labels without a one-hot at full size; False: by a convolution of the one-hot; None: by device
+    `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with
+    `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged with
+    the same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction `[B,1,h,w]`).
+    State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or surplus edges and
+    for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
+    exact = None # True: read labels by their patterns; False: by a convolution of the one-hot; None: by device
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
         self,
@@ -102,40 +106,53 @@ class MultiScaleCritic(nn.Module):
         init_xavier(self)
 
     def forward(self, segmap, image, edges=None):
-        if self.edges and edges is None: raise InputError('this critic has an edge channel (edges=True): pass edges, bool [B,H,W]')
-        if edges is not None and not self.edges: raise InputError('edges were passed, but this critic was made without: use edges=True')
-        plan = self._plan(*map(_plain, (segmap, image, edges)))
-        x,res = _plain(image) if plan else critic_input(segmap, image, self.n_classes, edges),[]
-        for i,critic in enumerate(self.children()):
-            if i: x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            x,labels = self._labels(critic, plan, x, i) if plan else (x, None)
-            res.append(critic(x, labels))
-        return res
+        image = as_plain(image)
+        maps = self.maps_of(segmap, image, edges)
+        if recorded() or self._is_hooked(): reads = _side_by_side(self, maps, image)
+        elif by_patterns(self.exact, image): reads = _by_patterns(self, maps, image)
+        else: reads = _by_planes(self, maps, image)
+        return [critic(x, labels) for critic,(x, labels) in zip(self.children(), reads)]
+
+    def maps_of(self, segmap, image, edges=None):
+        "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: the painter has looked"
+        if isinstance(segmap, Tensor): _check_shapes(segmap, image, edges)
+        maps = label_maps(segmap, edges, self.n_classes, self.edges, look=image.device.type=='cpu')
+        n, shape = maps.segmap.shape[0], tuple(image.shape)
+        if maps.size == shape[-2:] and shape[0] % n == 0: return maps
+        raise InputError(f'{n} label maps of {maps.size[0]}x{maps.size[1]} do not fit images of shape {shape}: '
+            'give images of that size, as many as maps or a multiple')
+
+    def _is_hooked(self): return any(hooked(o) for critic in self.children() for o in (critic.model0, *critic.model0))
 
 # %% ../nbs/05_critics.ipynb #20b5b03b
-def _once(segmap, edges):
-    "Maps and edges without the second half of the batch where it is the first again, as it is where fake and photo are judged together"
-    halves = [None if o is None else o.chunk(2) for o in (segmap, edges)]
-    twice = len(segmap) % 2 == 0 and all(o is None or torch.equal(*o) for o in halves)
-    return [None if o is None else o[0] for o in halves] if twice else (segmap, edges)
+def _halved(x): return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+def _beside(planes, x): return torch.cat([planes.to(x.dtype).repeat(x.shape[0]//planes.shape[0], 1, 1, 1), x], 1)
 
-@patch
-def _plan(self:MultiScaleCritic, segmap, image, edges):
-    "The plan of the maps if they are to be read by patterns, else None"
-    _check_shapes(segmap, image, edges)
-    critics,recorded = list(self.children()),torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not by_patterns(self.exact, image) or recorded or segmap.is_meta: return None
-    if any(hooked(o) for critic in critics for o in (critic.model0, *critic.model0)): return None
-    return recent_plan(*_once(segmap, edges), self.n_classes).at(segmap.shape[-2:])
+def _side_by_side(critic, maps, image):
+    "What each scale gets, as the paper writes it: planes and picture as one tensor, and nothing done before"
+    x = _beside(maps.at(maps.size, image.dtype), image)
+    for i,_ in enumerate(critic.children()):
+        if i: x = _halved(x)
+        yield x, None
+
+# %% ../nbs/05_critics.ipynb #20b5b03d
+def _by_planes(critic, maps, image):
+    "The picture for each scale, and what its first layer makes of the labels' planes: once a map"
+    planes, x = maps.at(maps.size, image.dtype), image
+    for i,scale in enumerate(critic.children()):
+        if i: planes,x = _halved(planes),_halved(x)
+        conv = scale.model0[0]
+        yield x, F.conv2d(planes, conv.weight[:,:planes.shape[1]], None, conv.stride, conv.padding)
 
 # %% ../nbs/05_critics.ipynb #b50dd4d1
-def _beside(planes, x): return torch.cat([planes.to(x.dtype).repeat(len(x)//len(planes), 1, 1, 1), x], 1)
-
-@patch
-def _labels(self:MultiScaleCritic, critic, plan, x, i):
-    "What scale i gets: x with planes of averages beside it or alone, and what its first layer makes of the labels or None"
-    conv = critic.model0[0]
-    how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
-    if i==0: return x, label_conv(plan, **how)
-    if i==1 and len(list(self.children()))==2 and sums_pay(plan): return x, pooled_label_conv(plan, **how)
-    return _beside(pooled_planes(plan), x) if i==1 else x, None
+def _by_patterns(critic, maps, image):
+    "The same from sums of rows; where these do not pay, averaged planes lie beside the picture from the second scale on"
+    plan, x, scales = maps.plan(maps.size), image, list(critic.children())
+    for i,scale in enumerate(scales):
+        if i: x = _halved(x)
+        conv, labels = scale.model0[0], None
+        how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
+        if i==0: labels = label_conv(plan, **how)
+        elif i==1 and len(scales)==2 and sums_pay(plan): labels = pooled_label_conv(plan, **how)
+        elif i==1: x = _beside(pooled_planes(plan, x.device), x)
+        yield x, labels

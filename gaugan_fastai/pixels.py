@@ -60,11 +60,13 @@ def modulated(
     "Compute scale*x + shift with each pixel's row; without a gradient"
     (B, C, h, w), (xs, shape) = x.shape, _over(x, double)
     out = (xs.new_empty(prod(shape)*C) if out is None else out).view(*shape, C)
-    index = table.view(*shape, 2*C) if index is None else index.view(shape)
+    rows = table.view(*shape, 2*C) if index is None else None
+    places = None if index is None else index.view(shape)
     draws = noise and noise[0].reshape(*shape, 1)
     for t in _tiles(shape, C):
         now = xs[t] if noise is None else torch.addcmul(xs[t], draws[t], noise[1], out=out[t])
-        row = index[t] if index.is_floating_point() else table.index_select(0, index[t].flatten()).view(*index[t].shape, 2*C)
+        if index is None: row = rows[t]
+        else: row = table.index_select(0, places[t].flatten()).view(*places[t].shape, 2*C)
         torch.addcmul(row[..., C:], row[..., :C], now, out=out[t])
         if slope is not None: torch.nn.functional.leaky_relu_(out[t], slope)
     return out.view(B, h << double, w << double, C).permute(0, 3, 1, 2)
@@ -131,7 +133,9 @@ def _backward_x(delta, g, index, xs, slopes, out):
     for t in _tiles(delta.shape[:-1], delta.shape[-1]):
         row = g.view(delta.shape)[t] if index is None else g.index_select(0, index[t].flatten()).view(delta[t].shape)
         d, o = delta[t]*row, out[t]
-        if double: d = (d := d[:, 0] + d[:, 1])[:, :, 0] + d[:, :, 1]
+        if double:
+            rows = d[:, 0] + d[:, 1]
+            d = rows[:, :, 0] + rows[:, :, 1]   # many times faster than d.sum((1, 3))
         if slopes is None: o.copy_(d)
         else: torch.addcmul(slopes[1], xs[t].view(o.shape), slopes[0], out=o).add_(d)
 
@@ -139,7 +143,7 @@ def _backward_x(delta, g, index, xs, slopes, out):
 class _Modulate(Function):
     @staticmethod
     def forward(ctx, x, rows, pixels, mean, invstd, batch_stats, double, slope):
-        index = None if pixels is None else pixels.indices
+        index = None if pixels is None else pixels.on(x.device)[0]
         out = modulated(x, fold(rows, mean, invstd), index, double, slope)
         ctx.save_for_backward(x, rows, mean, invstd, out if slope is not None else None)
         ctx.how = pixels, batch_stats, double, slope
@@ -158,7 +162,8 @@ class _Modulate(Function):
         slopes = _slopes(rows, d_rows, mean, invstd, xs.numel()//C) if batch_stats else None
         g = (rows[:, :C] + 1) if mean is None else (rows[:, :C] + 1)*invstd
         dx = x.new_empty((len(xs), xs.shape[2], C) if double else xs.shape)
-        _backward_x(delta, g, None if pixels is None else pixels.indices.view(shape), xs, slopes, dx)
+        index = None if pixels is None else pixels.on(x.device)[0].view(shape)
+        _backward_x(delta, g, index, xs, slopes, dx)
         return dx.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2), d_rows, *[None]*6
 
 def _slopes(rows, d_rows, mean, invstd, n):

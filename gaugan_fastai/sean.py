@@ -11,7 +11,7 @@ from torch import nn
 from fastcore.all import *
 
 from .core import InputError, onehot
-from .spade import planes_of, smaller
+from .labelmaps import planes_of, smaller
 
 # %% ../nbs/12_sean.ipynb #003c8b56
 def region_means(
@@ -26,8 +26,9 @@ def region_means(
 
 # %% ../nbs/12_sean.ipynb #16968921
 class StyleEncoder(nn.Module):
-    """Read a style code for each region of a photo: `encoder(image [B,3,H,W], segmap [B,H,W])` gives `[B,K,S]` in [-1, 1].
+    """Read a style code for each region of a photo: `encoder(image, segmap)` gives `[B,K,S]` in [-1, 1].
 
+    image `[B,3,H,W]`, segmap `[B,H,W]`.
     The bottleneck of SEAN's figure 3 (A): down to a quarter of the size, up to half, then the mean over each region.
     Zhu et al. 2020 (arXiv 1911.12861), section 3.1 and appendix."""
     def __init__(self,
@@ -46,16 +47,18 @@ class StyleEncoder(nn.Module):
         self.model = nn.Sequential(*first, *down, *up, *last)
 
     def forward(self, image, segmap):
-        if not image.is_floating_point(): raise InputError(f'the style image holds {image.dtype}, but floats in [-1, 1] are needed: bytes/127.5 - 1 makes them')
-        if image.shape[-2:] != segmap.shape[-2:] or image.shape[0] != segmap.shape[0]: raise InputError(
-            f'the style image has shape {tuple(image.shape)} and its segmap {tuple(segmap.shape)}: a photo [B,3,H,W] '
-            'and its own label map [B,H,W] are needed')
+        if not image.is_floating_point():
+            raise InputError(f'the style image holds {image.dtype}, but floats in [-1, 1] are needed: '
+                'bytes/127.5 - 1 makes them')
+        if image.shape[-2:] != segmap.shape[-2:] or image.shape[0] != segmap.shape[0]:
+            raise InputError(f'the style image has shape {tuple(image.shape)} and its segmap {tuple(segmap.shape)}: '
+                'a photo [B,3,H,W] and its own label map [B,H,W] are needed')
         return region_means(self.model(image), segmap, self.n_classes)
 
 # %% ../nbs/12_sean.ipynb #be64706a
 class StyleCodes:
-    "Style codes of a forward, `[B,K,S]`, and the tables that layers made of them"
-    def __init__(self, codes): self.codes, self.tables = codes, {}
+    "Style codes of a forward, `[B,K,S]`: who is given the same object again knows that they are the same codes"
+    def __init__(self, codes): self.codes = codes
 
 # %% ../nbs/12_sean.ipynb #9100b545
 class NoiseMaps:
@@ -79,6 +82,10 @@ class NoiseMaps:
             raise InputError(f'noise holds {len(self.noise)} maps, but there are {self.i} layers: give one for each')
 
 # %% ../nbs/12_sean.ipynb #97560811
+def _draw(weights):
+    "A column for each row, drawn among those that are true; any one where none is"
+    return torch.multinomial(weights.float() + ~weights.any(1, keepdim=True), 1)[:, 0]
+
 def exchange_one(
     codes, # `[B,K,S]`; zeros for absent classes
     segmap, # Their label maps, int64 `[B,H,W]`
@@ -90,9 +97,8 @@ def exchange_one(
     has, large = codes.detach().any(2), onehot(segmap[:n], K).flatten(2).mean(2) >= least
     others = has & (torch.arange(B, device=codes.device) != i[:, None])[..., None]
     free = large & has[:n] & others.any(1)
-    some, draw = free.any(1), lambda weights: torch.multinomial(weights.float() + ~weights.any(1, keepdim=True), 1)[:, 0]
-    k = draw(free)
-    donor = torch.where(some, draw(others[i, :, k]), i)
+    some, k = free.any(1), _draw(free)
+    donor = torch.where(some, _draw(others[i, :, k]), i)
     res = codes[:n].clone()
     res[i, k] = codes[donor, k]
     return res, (segmap[:n] == k.view(-1, 1, 1)) & some.view(-1, 1, 1)

@@ -67,7 +67,8 @@ def _from_tiles(M, Y, bias, y, m):
     (b, H, W, O), At = y.shape, _like(_At[m], M)
     torch.mm(torch.kron(At, At), M.flatten(1), out=Y.flatten(1))
     pixels, to = Y.view(m, m, b, H//m, W//m, O), y.view(b, H//m, m, W//m, m, O).permute(2, 4, 0, 1, 3, 5)
-    to.copy_(pixels) if bias is None else torch.add(pixels, bias, out=to)
+    if bias is None: to.copy_(pixels)
+    else: torch.add(pixels, bias, out=to)
 
 # %% ../nbs/04c_winograd.ipynb #1761bd8c
 def winograd_conv(

@@ -11,7 +11,7 @@ from gaugan_fastai.core import InputError
 from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import Remember, forget_plan
+from gaugan_fastai.modulation import Remember
 from gaugan_fastai.spade import SPADE, LabelMaps
 from gaugan_fastai.winograd import WinogradConv2d
 
@@ -132,7 +132,6 @@ def bytes_alive():
 def test_a_painters_memory_goes_with_it(kind, own_maps):
     "Nothing of it stays with the thread; where the caller made the label maps, their plan may, without what layers kept with it"
     gen, args = kinds[kind]()
-    forget_plan()
     painter = gen.for_inference()
     if own_maps: args = LabelMaps(seg, None, 6), *args[1:]
     before = bytes_alive()

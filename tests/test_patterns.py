@@ -4,7 +4,6 @@ import copy, pickle
 import numpy as np
 import pytest
 import torch, torch.nn.functional as F
-from fastcore.all import noop
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
@@ -14,7 +13,7 @@ from gaugan_fastai import patterns
 from gaugan_fastai.core import InputError, instance_edges, onehot
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import can_be_exact, norm_stats, plan_of, repeats_enough, spade_exact
+from gaugan_fastai.modulation import can_be_exact, norm_stats, repeats_enough, spade_exact
 from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 
@@ -191,7 +190,7 @@ def test_plans_are_made_once_and_layers_stay_plain(monkeypatch):
     layer, maps = SPADE(8, 4, nhidden=8), LabelMaps(seg, None, 4)
     monkeypatch.setattr(LabelMaps, 'at', lambda *args: pytest.fail('a one-hot was made'))
     spade_exact(layer, torch.randn(1, 8, 8, 8), maps)
-    assert plan_of(maps) is plan_of(maps) and plan_of(maps).at((8, 8)) is plan_of(maps).at((8, 8))
+    assert maps.plan((8, 8)) is maps.plan((8, 8)) and maps.plan((8, 8)).windows() is maps.plan([8, 8]).windows()
     again = pickle.loads(pickle.dumps(copy.deepcopy(layer)))
     assert list(again.state_dict()) == list(SPADE(8, 4, nhidden=8).state_dict())
 
@@ -223,15 +222,17 @@ def run(gen, seg, edges, exact, monkeypatch, train):
     assert bool(used) == exact
     return out.detach().double(), {n: p.grad.double() for n, p in gen.named_parameters()}
 
-by_patterns = SPADE._by_patterns
+plain_forward = SPADE.forward
 
 def smooth(monkeypatch):
     "Put SiLU in the place of both ReLUs"
     silu = lambda x, *args: F.silu(x)
-    for o in ('gaugan_fastai.spade.leaky', 'gaugan_fastai.models.spade.leaky', 'torch.Tensor.relu'): monkeypatch.setattr(o, silu)
+    for o in ('gaugan_fastai.models.trunk.leaky', 'torch.Tensor.relu'): monkeypatch.setattr(o, silu)
     monkeypatch.setattr(nn.ReLU, 'forward', lambda self, x: F.silu(x))
-    bend = lambda self, x, maps, before, after, out: after(by_patterns(self, x, maps, before, noop, out))   # SiLU is not part of the pass
-    monkeypatch.setattr(SPADE, '_by_patterns', bend)
+    def bent(self, x, maps, edges=None, double=False, slope=None, out=None):   # SiLU is not part of the pass over pixels
+        x = plain_forward(self, x, maps, edges, double)
+        return x if slope is None else F.silu(x)
+    monkeypatch.setattr(SPADE, 'forward', bent)
 
 def differ(a, b):
     "Relative error of the output, and the worst of a parameter's gradient; small ones (biases before a norm have 0 and rounding noise) by the largest"

@@ -16,12 +16,12 @@ from fastcore.all import *
 
 from ..callbacks import ModelAverage
 from ..convs import pack_convs
-from ..core import InputError, check_whole, onehot
+from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from ..safe import check_finite
-from ..spade import as_plain
+from ..labelmaps import label_maps
 
 # %% ../../nbs/09_models.pix2pix.ipynb #467a2d77
 _norms = dict(instance=partial(nn.InstanceNorm2d, affine=True), batch=nn.BatchNorm2d)
@@ -54,13 +54,14 @@ class UNetGenerator(nn.Module):
         edges:bool=False, # Do instance edges come with the label map?
         levels:int=8, # How often the picture is halved: 8 takes 256x256 to one pixel
         norm:str='instance', # 'instance' or 'batch'
-        dropout:float=.5, # Share of activations dropped in the innermost layers (3 of them, fewer if there are few levels)
+        dropout:float=.5, # Share of activations dropped in the innermost layers (3 of them, or fewer)
         noise:bool=False, # Go on dropping in eval mode, as the paper does?
         skips:bool=True, # Without them: the paper's "encoder-decoder"
     ):
         super().__init__()
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
-        if levels < 2: raise InputError(f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
+        if levels < 2:
+            raise InputError(f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
         check_whole(n_classes=n_classes, ngf=ngf)
         store_attr(cast=False)
         self.factor = 2**levels
@@ -75,7 +76,8 @@ class UNetGenerator(nn.Module):
         nfs, n = [self.ngf*min(2**i, 8) for i in range(self.levels)], self.levels
         for i, (ni, nf) in enumerate(zip([self.n_classes + bool(self.edges), *nfs], nfs)):
             setattr(self, f'down_{i}', _down(ni, nf, norm if 0 < i < n-1 else None))
-        for i, (ni, nf) in enumerate(zip(nfs[:0:-1], nfs[-2::-1])):
+        up = nfs[::-1]   # innermost first
+        for i, (ni, nf) in enumerate(zip(up, up[1:])):
             noise = [Noise(self.dropout, self.noise)]*(i < min(3, n-2))
             setattr(self, f'up_{i}', _up(ni*(1 + (self.skips and i > 0)), nf, norm, *noise))
         self.last = nn.ConvTranspose2d(self.ngf*(1 + self.skips), 3, 4, 2, 1)
@@ -94,31 +96,20 @@ class UNetGenerator(nn.Module):
             if self.skips: x = torch.cat([x, hs[-2-i]], 1)
         return self.last(x).tanh()
 
-    def forward(self, segmap, edges=None): return self.decode(self.encode(_planes(self, segmap, edges)))
+    def maps(self, segmap, edges=None):
+        "Make the checked `LabelMaps` of a batch"
+        return label_maps(segmap, edges, self.n_classes, bool(self.edges))
+
+    def forward(self, segmap, edges=None): return self.decode(self.encode(_planes(self, self.maps(segmap, edges))))
 
 # %% ../../nbs/09_models.pix2pix.ipynb #2b5c8b91
-def _check_ids(segmap, n_classes):
-    "Raise `InputError` for what is no batch of label maps"
-    kind = f'dtype {segmap.dtype} and shape {tuple(segmap.shape)}' if isinstance(segmap, torch.Tensor) else f'type {type(segmap).__name__}'
-    if not isinstance(segmap, torch.Tensor) or segmap.dtype.is_floating_point or segmap.dtype == torch.bool or segmap.ndim != 3 or not segmap.numel():
-        raise InputError(f'segmap has {kind}, but integer class ids [B,H,W] are needed: segmap[None] adds the batch axis')
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or segmap.is_meta: return
-    lo, hi = torch.stack(segmap.aminmax()).tolist()
-    if lo < 0 or hi >= n_classes: raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} '
-        f'classes (ids 0..{n_classes-1}): map void and unknown ids to a class first')
-
-def _planes(gen, segmap, edges):
-    "One-hot planes, edges last, of checked maps"
-    _check_ids(segmap, gen.n_classes)
-    (h, w), f = segmap.shape[-2:], gen.factor
-    if h % f or w % f: raise InputError(f'segmap is {h}x{w}, but levels={gen.levels} needs multiples of {f}: resize it to '
-        f'{"x".join(str(max(f, round(o/f)*f)) for o in (h, w))}, or build the network with fewer levels')
-    if (edges is None) == bool(gen.edges): raise InputError(f'edges were {"not " if gen.edges else ""}passed, but the network '
-        f'was built with edges={bool(gen.edges)}: both must agree')
-    planes = onehot(segmap, gen.n_classes).to(gen.last.weight.dtype)
-    if edges is None: return planes
-    if edges.shape != segmap.shape: raise InputError(f'edges have shape {tuple(edges.shape)}, but segmap {tuple(segmap.shape)}')
-    return torch.cat([planes, as_plain(edges)[:, None].to(planes)], 1)
+def _planes(gen, maps):
+    "One-hot planes, edges last, of maps of a size that the network paints"
+    (h, w), f = maps.size, gen.factor
+    if h % f == w % f == 0: return maps.at(maps.size, gen.last.weight.dtype)
+    near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
+    raise InputError(f'segmap is {h}x{w}, but levels={gen.levels} needs multiples of {f}: resize it to {near}, '
+        'or build the network with fewer levels')
 
 # %% ../../nbs/09_models.pix2pix.ipynb #f06ab84b
 @patch

@@ -14,20 +14,19 @@ from torch.nn import functional as F
 from fastcore.all import *
 from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor, show_image
 
-from ..ace import SEANResBlk, keep_tables
+from ..ace import SEANResBlk
 from ..callbacks import ModelAverage, SampleGrid
 from ..core import InputError, check_whole, colorize, resize_map
-from ..modulation import recorded
+from ..labelmaps import LabelMaps
+from ..patterns import as_plain, recorded
 from ..safe import check_finite, write_whole
 from ..critics import MultiScaleCritic
-from ..layers import upsample2
 from ..data.layouts import open_photo
 from ..data.transforms import SignedPhoto
 from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
 from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
-from ..spade import as_plain
 from ..turns import SynthesisGAN
 
 # %% ../../nbs/13_models.sean.ipynb #4ced3370
@@ -47,18 +46,18 @@ class SEANGenerator(SPADEGenerator):
     ):
         if upsampling == 'most': raise InputError("upsampling is 'most', but SEAN knows 'normal' and 'more'")
         check_whole(style_dim=style_dim, width=width)
-        self.__dict__.update(style_dim=style_dim, width=width, usual=None, surplus={}, last_codes=None)
+        self.__dict__.update(style_dim=style_dim, width=width, usual=None, surplus={})
         super().__init__(n_classes, ngf, upsampling=upsampling, nhidden=nhidden, spectral=spectral)
 
-    def _build(self):
-        "Make the layers in the order of the published checkpoint"
-        nf, kw = 16*self.ngf, dict(n_classes=self.n_classes, style_dim=self.style_dim)
-        self.Zencoder = StyleEncoder(width=self.width, **kw)
-        self.fc = nn.Conv2d(self.n_classes, nf, 3, padding=1)
-        block = partial(SEANResBlk, spectral_norm=self.spectral, nhidden=self.nhidden, **kw)
-        self.head_0, self.G_middle_0, self.G_middle_1 = (block(nf, nf) for _ in range(3))
-        for i in range(4): setattr(self, f'up_{i}', block(nf >> i, nf >> i+1, styled=i < 3))
-        self.conv_img = nn.Conv2d(self.ngf, 3, 3, padding=1)
+    def first_layer(self, nf):
+        "The style encoder, which comes before it in the published checkpoint, and the layer from the smallest map to nf channels"
+        self.Zencoder = StyleEncoder(self.n_classes, self.style_dim, self.width)
+        return nn.Conv2d(self.n_classes, nf, 3, padding=1)
+
+    def block(self, ni, nf, i):
+        "The i-th block; the last one has no styles"
+        how = dict(style_dim=self.style_dim, nhidden=self.nhidden, styled=i < len(self.channels) - 1)
+        return SEANResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def encode(self,
         image, # Photos `[B,3,H,W]` in [-1, 1]
@@ -69,19 +68,23 @@ class SEANGenerator(SPADEGenerator):
 
     def encode_shown(self, image, segmap):
         "Do what `encode` does, with zeros for every class that does not occur"
-        maps = self._label_maps(segmap, None)
+        maps = self.maps(segmap)
         return self.Zencoder(as_plain(image), maps.segmap)
 
     def forward(self, segmap, codes=None, noise=None):
-        maps = self._label_maps(segmap, None)
-        self._check_size(maps)
+        maps = self.maps(segmap)
+        self.check_size(maps)
         styles, draws = self._styles(codes, maps), self._draws(noise, maps)
-        x = self.first(maps)
-        for (block, double), style in zip(self.stages(), styles):
-            size = [o << double for o in x.shape[-2:]]
-            x = block(x, maps, style, [draws((x.shape[0], 0, *size)) for _ in range(len(block))], upsample2 if double else noop)
+        picture = self.paint(self.first(maps), maps, self._given(maps, styles, draws))
         draws.done()
-        return self._picture(x, block)
+        return picture
+
+    def _given(self, maps, styles, draws):
+        "Codes and noise for each block, at the size that it paints"
+        B, size = maps.segmap.shape[0], [o//self.factor for o in maps.size]
+        for (block, double), codes in zip(self.stages(), styles):
+            size = [o << double for o in size]
+            yield dict(codes=codes, noise=[draws((B, 0, *size)) for _ in range(len(block))])
 
 # %% ../../nbs/13_models.sean.ipynb #f316cb96
 @patch
@@ -125,10 +128,10 @@ def _styles(self:SEANGenerator, codes, maps):
 @patch
 def _kept_styles(self:SEANGenerator, each):
     "If the generator keeps them: the `StyleCodes` of the last forward where the codes are the same again"
-    if recorded() or not self.keeps: return [StyleCodes(o) for o in each]
-    last = self.last_codes or []
+    if recorded() or self.memory is None: return [StyleCodes(o) for o in each]
+    last = self.memory.codes or []
     same = len(last) == len(each) and all(torch.equal(a.codes, b) for a, b in zip(last, each))
-    if not same: self.last_codes = last = [StyleCodes(o.clone()) for o in each]
+    if not same: self.memory.codes = last = [StyleCodes(o.clone()) for o in each]
     return last
 
 # %% ../../nbs/13_models.sean.ipynb #67c4b3b6
@@ -155,20 +158,10 @@ def load_extra_state(self:SEANGenerator, state:dict):
 
 # %% ../../nbs/13_models.sean.ipynb #e2edb358
 @patch
-def __getstate__(self:SEANGenerator): return {**self.__dict__, 'last_maps': None, 'last_codes': None}
-
-@patch
 def groups(self:SEANGenerator):
     "Parameter groups from early to late: encoder and trunk at low resolution, the doublings, the last convolution"
     early, *late = super(SEANGenerator, self).groups()
     return [list(self.Zencoder.parameters()) + early, *late]
-
-@patch
-def for_inference(self:SEANGenerator):
-    "Make a copy for painting, see `SPADEGenerator`; what maps and codes decide is kept while they stay"
-    new = SPADEGenerator.for_inference(self)
-    keep_tables(new)
-    return new
 
 # %% ../../nbs/13_models.sean.ipynb #9453805b
 def mean_codes(
@@ -191,15 +184,22 @@ class SEANGAN(SynthesisGAN):
 
     With `edits` (a share of the batch) it also paints so many photos with one code exchanged: terms find `edited` and `region`."""
     edits = 0.
+    def prepare(self, segmap, *image):
+        "The `LabelMaps` of the batch, made once for both turns, and the style image"
+        return self.generator.maps(segmap), *image
+
     def judge(self, xb, fake, photo): return super().judge(xb[:1], fake, photo)
 
     def paint(self, xb, photo):
         "Paint the photos, and some of them with one code exchanged, as one batch"
         if not self.edits: return super().paint(xb, photo)
-        (segmap, image), gen = xb, self.generator
-        n, codes = math.ceil(self.edits*len(segmap)), gen.encode(image, segmap)
-        other, region = exchange_one(codes, segmap, n)
-        both = gen(torch.cat([segmap, segmap[:n]]), torch.cat([codes, other]), TwinNoise(n, gen.training, segmap.device))
+        gen, image = self.generator, xb[1]
+        maps = gen.maps(xb[0])
+        n, codes = math.ceil(self.edits*len(maps)), gen.encode(image, maps)
+        other, region = exchange_one(codes, maps.segmap, n)
+        segmap, noise = maps.segmap, TwinNoise(n, gen.training, maps.segmap.device)
+        twice = LabelMaps(torch.cat([segmap, segmap[:n]]), None, maps.n_classes, look=False)
+        both = gen(twice, torch.cat([codes, other]), noise)
         return both[:-n], dict(edited=both[-n:], region=region)
 
 class UsualStyles(Callback):

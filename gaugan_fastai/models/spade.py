@@ -6,9 +6,7 @@
 __all__ = ['presets', 'SPADEGenerator', 'feature_matching_term', 'perceptual_term', 'l1_term', 'spade_learner']
 
 # %% ../../nbs/11_models.spade.ipynb #2d0224e4
-from copy import deepcopy
 import math
-from itertools import chain
 from math import prod
 from types import SimpleNamespace
 
@@ -21,15 +19,10 @@ from ..callbacks import ModelAverage
 from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
-from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from ..modulation import Remember, hooked, plan_of, recorded
-from ..patterns import LabelPlan
-from ..pixels import Scratch
-from ..safe import check_finite
-from ..winograd import quick_convs
-from ..spade import SPADE, SPADEResBlk, label_maps
+from .trunk import Trunk, block_channels
+from ..spade import SPADEResBlk
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
 def _picture_size(size, aspect, factor):
@@ -41,22 +34,12 @@ def _picture_size(size, aspect, factor):
         f'multiples of {factor}')
 
 # %% ../../nbs/11_models.spade.ipynb #46402c04
-def _channels(ngf, widths, upsampling):
-    "Channels that each block gives, from the head to the last doubling"
-    usual = [16, 16, 16, 8, 4, 2, 1] + [.5]*(upsampling == 'most')
-    nfs = [round(o*ngf) for o in widths or usual]
-    if len(nfs) == len(usual) and min(nfs) >= 1: return nfs
-    raise InputError(f'widths={widths}, but upsampling={upsampling!r} has {len(usual)} blocks: '
-        f'give {len(usual)} numbers above 0, such as {usual}')
-
-class SPADEGenerator(nn.Module):
+class SPADEGenerator(Trunk):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
     multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3 and appendix A."""
-    doublings = dict(normal=5, more=6, most=7)
-
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Width: 16*ngf channels at the start, ngf at the end (half of it with 'most')
@@ -69,7 +52,7 @@ class SPADEGenerator(nn.Module):
         nhidden:int=128, # Hidden channels of the modulation
         norm='batch', # 'batch' or 'instance', see `SPADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
-        widths=None, # Channels that each block gives, times `ngf`; None: the paper's 16, 16, 16, 8, 4, 2, 1 ('most': and 1/2)
+        widths=None, # Channels that each block gives, times `ngf`; None: the paper's, see `block_channels`
     ):
         super().__init__()
         known = ', '.join(self.doublings)
@@ -77,29 +60,19 @@ class SPADEGenerator(nn.Module):
         check_whole(n_classes=n_classes, ngf=ngf, nhidden=nhidden)
         check_whole(0, z_dim=z_dim or 0)
         store_attr(cast=False)
-        self.channels = _channels(ngf, widths, upsampling)
-        self.keeps, self.last_maps = False, None
         self.factor = 2**self.doublings[upsampling]
         if z_dim: self.size = _picture_size(size, aspect, self.factor)
-        self._build()
-        init_xavier(self)
-        if not self.conv_img.weight.is_meta: refresh_spectral(self)
+        self.grow(block_channels(ngf, widths, upsampling))
 
-    def _build(self):
-        "Make the layers in the order of the published checkpoints"
-        n_in, nfs = self.n_classes + bool(self.edges), self.channels
-        if self.z_dim: self.fc = nn.Linear(self.z_dim, nfs[0]*prod(self.size)//self.factor**2)
-        else: self.fc = nn.Conv2d(n_in, nfs[0], 3, padding=1)
-        block = partial(SPADEResBlk, n_classes=self.n_classes, spectral_norm=self.spectral, nhidden=self.nhidden,
-            ks=self.ks, norm=self.norm, edges=self.edges)
-        names = ['head_0', 'G_middle_0', 'G_middle_1', *(f'up_{i}' for i in range(len(nfs) - 3))]
-        for name, ni, nf in zip(names, nfs[:1] + nfs, nfs): setattr(self, name, block(ni, nf))
-        self.conv_img = nn.Conv2d(nfs[-1], 3, 3, padding=1)
+    def first_layer(self, nf):
+        "From the smallest map, or from z, to nf channels"
+        if self.z_dim: return nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2)
+        return nn.Conv2d(self.n_classes + bool(self.edges), nf, 3, padding=1)
 
-    def stages(self):
-        "List (block, double the picture before it?) in the order of the forward"
-        ups = [(getattr(self, f'up_{i}'), True) for i in range(5 if self.upsampling == 'most' else 4)]
-        return [(self.head_0, False), (self.G_middle_0, True), (self.G_middle_1, self.upsampling != 'normal'), *ups]
+    def block(self, ni, nf, i):
+        "The i-th block"
+        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, edges=self.edges)
+        return SPADEResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def first(self,
         maps, # The `LabelMaps` of this forward
@@ -116,83 +89,9 @@ class SPADEGenerator(nn.Module):
         return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
 
     def forward(self, segmap, edges=None, z=None):
-        maps = self._label_maps(segmap, edges)
-        self._check_size(maps)
-        x = self.first(maps, z)
-        for block, double in self.stages(): x = block(x, maps, before=upsample2 if double else noop)
-        return self._picture(x, block)
-
-    def _picture(self, x, block):
-        "The last convolution; x comes from `block`"
-        mine = self.keeps and not x.requires_grad and not hooked(block)   # nobody else holds x: bend it where it is
-        return self.conv_img(F.leaky_relu_(x, 0.2) if mine else leaky(x)).tanh()
-
-# %% ../../nbs/11_models.spade.ipynb #3a719247
-@patch
-def _check_size(self:SPADEGenerator, maps):
-    "Raise `InputError` for label maps of a size that this generator cannot paint"
-    (h, w), f = maps.size, self.factor
-    if self.z_dim and (h, w) != self.size:
-        raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints '
-            f'{self.size[0]}x{self.size[1]} only: resize the map')
-    if h % f or w % f:
-        near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
-        raise InputError(f'segmap is {h}x{w}, but upsampling={self.upsampling!r} paints multiples of {f}: '
-            f'resize or crop it, to {near} for example')
-    if h*w == f*f and (self.norm == 'instance' or self.training and len(maps) == 1):
-        raise InputError(f'a map of {h}x{w} starts from a single pixel, which {self.norm} norm cannot normalise: '
-            'take larger maps' + (', or a batch of 2 or more' if self.norm == 'batch' else ''))
-
-@patch
-def groups(self:SPADEGenerator):
-    "Parameter groups from early to late: the trunk at low resolution, the doublings, the last convolution"
-    early = [self.fc, self.head_0, self.G_middle_0, self.G_middle_1]
-    ups = [getattr(self, o) for o,_ in self.named_children() if o.startswith('up_')]
-    return [list(chain.from_iterable(o.parameters() for o in part)) for part in (early, ups, [self.conv_img])]
-
-# %% ../../nbs/11_models.spade.ipynb #237f95ba
-def _equal(a, b): return a is None if b is None else a is not None and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-
-@patch
-def _label_maps(self:SPADEGenerator, segmap, edges):
-    "The `LabelMaps` of a forward; if the generator keeps them, those of the last one where the maps are the same again"
-    make, last = partial(label_maps, n_classes=self.n_classes, wants_edges=self.edges), self.last_maps
-    if recorded() or not self.keeps or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
-    if last is None or not (_equal(segmap, last.segmap) and _equal(edges, last.edges)):
-        last = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
-        plan_of(last, LabelPlan)   # a plan of the painter's own, which goes when the painter goes
-        self.last_maps = last
-    return last
-
-@patch
-def __getstate__(self:SPADEGenerator): return {**self.__dict__, 'last_maps': None}
-
-# %% ../../nbs/11_models.spade.ipynb #ac55f9b2
-@patch
-def __deepcopy__(self:SPADEGenerator, memo):
-    "Copy, also right after a training forward"
-    for m in self.modules():
-        if 'weight_orig' in m._parameters: m.weight = m.weight.detach()
-    if 'encoder' in self.__dict__: memo[id(self.encoder)] = self.encoder   # not a part of it: shared
-    memo[id(self)] = new = self.__class__.__new__(self.__class__)
-    new.__dict__ = deepcopy(self.__getstate__(), memo)
-    return new
-
-# %% ../../nbs/11_models.spade.ipynb #92d49ffb
-@patch
-def for_inference(self:SPADEGenerator):
-    """Make a copy for painting: eval mode, no gradients, spectral norms folded into the weights, weights kept as the processor reads
-    them, Winograd's trick, and all that a map decides kept while it stays. The same picture (to 1e-5), less work, more memory.
-
-    Many threads may paint with it at once. Raises `InputError` for weights that are no numbers."""
-    check_finite(self.state_dict(), f'the {type(self).__name__}')
-    new = quick_convs(fold_spectral(deepcopy(self).eval()).requires_grad_(False))
-    scratch = Scratch()
-    for m in new.modules():
-        if isinstance(m, SPADE): m.keeps, m.mlp_shared[0].kept, m.mlp_gamma.kept = True, Remember(), Remember()
-        if isinstance(m, SPADEResBlk): m.scratch = scratch
-    new.spectral, new.keeps = False, True
-    return new
+        maps = self.maps(segmap, edges)
+        self.check_size(maps)
+        return self.paint(self.first(maps, z), maps)
 
 # %% ../../nbs/11_models.spade.ipynb #b54ccca5
 presets = dict(
@@ -262,8 +161,9 @@ def spade_learner(
     if pretrained is not None:
         from gaugan_fastai.finetune import start_from   # a later lesson, for those who ask for it
         gen, critic = start_from(pretrained, dls, critic, mapping, given)
-    if any(o % gen.factor for o in getattr(dls, 'size', ())): raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but '
-        f'upsampling={gen.upsampling!r} paints multiples of {gen.factor}: choose such a size')
+    if any(o % gen.factor for o in getattr(dls, 'size', ())):
+        raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but upsampling={gen.upsampling!r} paints '
+            f'multiples of {gen.factor}: choose such a size')
     losses = {}
     if feat: losses['feat'] = feature_matching_term(feat)
     if l1: losses['l1'] = l1_term(l1)
