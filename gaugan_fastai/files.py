@@ -21,11 +21,10 @@ def file_error(
     fact, # What is wrong with it, the same words for all files with this fault
     cure, # What to do
     detail='', # What is true of this file only: a value, a place
-) -> InputError: # With the parts as `fact`, `cure`, `file`
-    "Make an `InputError` about a file; `fact`, `cure` and `file` stay on it for those who count"
-    e = InputError(f'{what} {file} {fact}{detail}: {cure}')
-    e.fact,e.cure,e.file = f'{what} {fact}',cure,file
-    return e
+    option=None, # The argument that the cure changes
+) -> InputError: # With its `fact` and `file`
+    "Make an `InputError` about a file, with a fact that leaves out name, value and place, for those who count"
+    return InputError(f'{what} {file} {fact}{detail}', cure, option, fact=f'{what} {fact}', file=file)
 
 # %% ../nbs/00b_files.ipynb #4e24d71b
 _forbidden = 'may not be read (permission denied)','ask for the right to read it'
@@ -73,16 +72,16 @@ def _coded(im):
     return next((o for o in args if isinstance(o, str)), ''),args[1] if scaled else None
 
 def _changed(im, fn, code, largest):
-    "In which way a reader changes the numbers of `im`, not loaded yet, from file `fn` or ''; or None"
+    "In which way a reader changes the numbers of `im`, not loaded yet, from file `fn` or '', and why; or None"
     kind = im.format or ''
     packed = str(im.info.get('compression', ''))
     lossy = kind in _lossy or kind=='WEBP' and not _lossless_webp(fn)
-    if lossy: return f'is a {kind}: compression changes ids'
+    if lossy: return f'is a {kind}','compression changes ids'
     lossy = kind=='TIFF' and ('jpeg' in packed or 'webp' in packed)
-    if lossy: return f'is a TIFF with {packed} inside: compression changes ids'
-    if 'I' in code.partition(';')[2]: return 'stores white as 0: readers disagree about its ids'
-    if largest: return f'has {largest} as largest value, not 255: readers stretch its ids'
-    if code[:1] in 'LR' and ';16' in code: return 'is a colour picture of 16 bits a channel: its colours are rounded'
+    if lossy: return f'is a TIFF with {packed} inside','compression changes ids'
+    if 'I' in code.partition(';')[2]: return 'stores white as 0','readers disagree about its ids'
+    if largest: return f'has {largest} as largest value, not 255','readers stretch its ids'
+    if code[:1] in 'LR' and ';16' in code: return 'is a colour picture of 16 bits a channel','its colours are rounded'
 
 # %% ../nbs/00b_files.ipynb #55b67ff9
 _EXTENSIONS = '.png .jpg .jpeg .jfif .bmp .tif .tiff .gif .webp .ppm .pgm .pbm .pnm .jp2 .avif'.split()
@@ -95,8 +94,11 @@ class Opened(NamedTuple):
     format: str # 'PNG', 'JPEG', ... or None
     frames: int # Pictures in the file
     bits: int # Bits of a grey sample that Pillow has stretched, else 0
-    changed: str # How a reader changes its numbers, or None
-    def refuse(self, fact, cure, detail=''): return file_error(self.what, self.name, fact, cure, detail)
+    changed: tuple # How a reader changes its numbers and why, or None
+    def refuse(self, fact, cure, detail='', option=None):
+        "The `InputError` about this picture"
+        return file_error(self.what, self.name, fact, cure, detail, option)
+
     def refuse_many(self):
         "Raise `InputError` for a film or a scan of several pages"
         if self.frames<2: return
@@ -216,7 +218,7 @@ def check_exact(
     "Raise `InputError` unless the numbers of a picture come out as they were written"
     o.refuse_many()
     if o.changed:
-        fact,_,why = o.changed.partition(': ')
+        fact,why = o.changed
         raise o.refuse(fact, f'{why}, save {o.what}s as PNG')
     if o.im.mode=='F': raise o.refuse('holds floats (mode F)', 'ids are whole numbers, save them as a grey PNG')
     if _transparent(o.im, tags=False): raise o.refuse('has transparent pixels', 'save it without an alpha channel')
@@ -248,7 +250,7 @@ def _another(fn, index, colour, there, first):
     "The `InputError` that an index has one colour in `fn` and one in `first`"
     cure = "where palettes differ an index means nothing, pass decode='palette', with the classes' colours in palette.txt"
     detail = f' (index {index} is {colour}, in {first} {there})'
-    return file_error('label map', fn, 'has another palette than the others', cure, detail)
+    return file_error('label map', fn, 'has another palette than the others', cure, detail, 'decode')
 
 def compare_palettes(
     files, # Paths of label maps
@@ -303,9 +305,8 @@ def _listed(folder):
 
 def _twice(first, fn):
     "The `InputError` that two files have one stem"
-    e = InputError(f'{first} and {fn.name} have the same stem: keep one of them')
-    e.fact,e.cure,e.file = 'another file has the same stem','keep one of them: the stem makes the pair',fn
-    return e
+    what,cure = f'{first} and {fn.name} have the same stem','keep one of them, since the stem makes the pair'
+    return InputError(what, cure, fact='another file has the same stem', file=fn)
 
 def _deeper(where, folder, fn):
     "The `InputError` that pictures lie in a folder in the folder"
@@ -353,7 +354,7 @@ def no_partner(
     folder, # Where it should be
     suffix='', # What its stem has in addition
     count='', # How many have none, for the sentence
-) -> InputError:
+) -> InputError: # Its `like` is the file that lies there, or None
     "Say that a picture has no partner, and what lies there in its place"
     def alike(o): return not is_foreign(o) and _loosely(stem_of(o, suffix)) == _loosely(stem_of(fn))
     like = next(filter(alike, _listed(Path(folder))), None)
@@ -361,8 +362,8 @@ def no_partner(
     if like:
         fact,hint = f'{fact}, but something like it lies there',f', but {like.name} lies there'
         cure = 'give both the same name, with the same capitals' if is_picture(like) else f'save the {what} as PNG'
-    e = InputError(f'{fn} has no {what} in {folder}{count}{hint}: {cure}')
-    e.fact,e.cure,e.file = fact,cure,fn
+    e = InputError(f'{fn} has no {what} in {folder}{count}{hint}', cure, fact=fact, file=fn)
+    e.like = like
     return e
 
 def partner_of(

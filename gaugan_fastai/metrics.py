@@ -28,7 +28,8 @@ def _centred(f):
     return torch.linalg.qr(r, mode='r')[1] if len(r)>r.shape[1] else r
 
 def _check_features(f):
-    if f.ndim!=2 or len(f)<2: raise InputError(f'features have shape {tuple(f.shape)}: a distance needs [n, d] with at least 2 pictures')
+    if f.ndim!=2 or len(f)<2:
+        raise InputError(f'features have shape {tuple(f.shape)}', 'a distance needs [n, d] with at least 2 pictures')
     return f.double()
 
 def frechet_distance(
@@ -87,7 +88,8 @@ class KID(KernelInceptionDistance):
         n = min(len(dim_zero_cat(f)) if len(f) else 0 for f in (self.real_features, self.fake_features))
         self.subset_size = self.asked or max(2, n//2)
         if not 2<=self.subset_size<=n:
-            raise InputError(f'subsets of {self.subset_size} pictures cannot be drawn from {n}: KID needs 2 or more a side, and subset_size <= {n}')
+            cure = f'KID needs 2 or more a side, and subset_size <= {n}'
+            raise InputError(f'subsets of {self.subset_size} pictures cannot be drawn from {n}', cure, 'subset_size')
         with no_random(self.seed): return super().compute()
 
     def protocol(self):
@@ -120,7 +122,8 @@ def kid(
 def _check_segmenter(segmenter, labels):
     "Raise `InputError` unless the segmenter knows just these classes"
     known = segmenter.card.get('codes', labels.codes)
-    if known!=list(labels.codes): raise InputError(f'the segmenter was trained for {known}, but the labels are {list(labels.codes)}')
+    if known != list(labels.codes):
+        raise InputError(f'the segmenter was trained for {known}, but the labels are {list(labels.codes)}')
 
 def score_pictures(
     fakes, # Painted pictures `[N,3,H,W]` in [-1, 1]
@@ -133,7 +136,8 @@ def score_pictures(
 )->dict: # kid, kid_std, miou, accuracy, per_class, absent, protocol
     "Score painted pictures against photos (KID) and against their maps (mIoU, pixel accuracy), and say how it was done."
     if fakes.shape[-2:]!=reals.shape[-2:]:
-        raise InputError(f'fakes are {tuple(fakes.shape[-2:])} and reals {tuple(reals.shape[-2:])} pixels: compare pictures of one size')
+        sizes = f'fakes are {tuple(fakes.shape[-2:])} and reals {tuple(reals.shape[-2:])} pixels'
+        raise InputError(sizes, 'compare pictures of one size')
     segmaps = labels.check(segmaps, 'segmaps')
     m = _kid(fakes, reals, **kwargs)
     mean,std = m.compute()
@@ -176,7 +180,8 @@ def _read_pictures(folder, stems, size):
     "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; raises `InputError` naming the first that is missing"
     files = {o.stem: o for o in get_image_files(folder, recurse=False)}
     for o in stems:
-        if o not in files: raise InputError(f'{folder} has no picture {o}.png or {o}.jpg: name each picture as its label map')
+        if o not in files:
+            raise InputError(f'{folder} has no picture {o}.png or {o}.jpg', 'name each picture as its label map')
     ims = [read_photo(files[o]).resize(size[::-1], Image.Resampling.BICUBIC) for o in stems]
     return torch.from_numpy(np.stack(ims)).permute(0,3,1,2)/127.5-1
 
@@ -199,7 +204,8 @@ def _unit_range(fakes, photos):
     "Both as float64 in 0..1, checked"
     a,b = (check_pictures(o, name).as_subclass(Tensor).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
     if a.shape==b.shape and min(a.shape[-2:])>=11: return a,b
-    raise InputError(f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}: reconstructions are compared one by one, at 11x11 pixels or more')
+    shapes = f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}'
+    raise InputError(shapes, 'reconstructions are compared one by one, at 11x11 pixels or more')
 
 def ssim(
     fakes, # Pictures `[N,3,H,W]` in [-1, 1]

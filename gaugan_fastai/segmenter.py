@@ -23,12 +23,14 @@ def confusion(
     void:int=None, # True id that does not count
 )->Tensor: # int64 `[n_classes, n_classes]`: pixels by true class (row) and class read (column)
     "Count pixels by true class and class read, void left out; raises `InputError` for shapes that differ and ids out of range."
-    if pred.shape!=target.shape: raise InputError(f'maps of shape {tuple(pred.shape)} cannot be compared with {tuple(target.shape)}: resize one')
+    if pred.shape!=target.shape:
+        raise InputError(f'maps of shape {tuple(pred.shape)} cannot be compared with {tuple(target.shape)}', 'resize one')
     pred,target = (o.as_subclass(Tensor).flatten().long() for o in (pred,target))
     if void is not None: pred,target = pred[target!=void],target[target!=void]
     for o in (pred,target):
         if len(o) and not 0<=o.min()<=o.max()<n_classes:
-            raise InputError(f'a map holds ids {o.min().item()}..{o.max().item()}, but there are {n_classes} classes: ids are 0..{n_classes-1}')
+            held = f'{o.min().item()}..{o.max().item()}'
+            raise InputError(f'a map holds ids {held}, but there are {n_classes} classes', f'ids are 0..{n_classes-1}')
     return torch.bincount(target*n_classes+pred, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 # %% ../nbs/07b_segmenter.ipynb #19d6527e
@@ -50,7 +52,7 @@ def confusion_scores(
     void:int=None, # Id that is no class
 )->dict: # miou, accuracy, per_class {name: IoU}, absent [names]
     "Sum up a table: classes without a true pixel are left out of mIoU and listed as absent; raises `InputError` if no pixel counts."
-    if not cm.sum(): raise InputError('no pixel is left to score: the label maps hold nothing but void')
+    if not cm.sum(): raise InputError('no pixel is left to score', 'the label maps hold nothing but void')
     codes = list(range(len(cm))) if codes is None else list(codes)
     per = {codes[i]: o for i,o in enumerate(iou(cm).tolist()) if i!=void}
     present,absent = {k: o for k,o in per.items() if o==o},[k for k,o in per.items() if o!=o]
@@ -83,9 +85,11 @@ def check_pictures(
     name:str='pictures', # How error messages call them
 )->Tensor: # The same as a plain tensor
     "Check pictures before they are scored; raises `InputError` that says what is wrong with them."
-    if not isinstance(x, Tensor): raise InputError(f'{name}: a {type(x).__name__} came, give a float tensor [N,3,H,W] in [-1, 1]')
+    if not isinstance(x, Tensor):
+        raise InputError(f'{name} came as {type(x).__name__}', 'give a float tensor [N,3,H,W] in [-1, 1]')
     if x.ndim!=4 or x.shape[1]!=3 or not len(x): raise InputError(f'{name} have shape {tuple(x.shape)}, but must be [N,3,H,W]')
-    if not x.is_floating_point(): raise InputError(f'{name} hold {x.dtype}: make floats in [-1, 1] of bytes with x/127.5-1')
+    if not x.is_floating_point():
+        raise InputError(f'{name} hold {x.dtype}', 'make floats in [-1, 1] of bytes with x/127.5-1')
     low,high = x.min().item(),x.max().item()
     if not (low>=-1.01 and high<=1.01): raise InputError(f'{name} reach from {low:.4g} to {high:.4g}, but must lie in [-1, 1]')
     return x.as_subclass(Tensor)
@@ -188,7 +192,8 @@ def segmentation_scores(
     "Let the segmenter read pictures and compare with the maps they were painted from; raises `InputError` where they do not fit."
     cm,n = 0,[0,0]
     for x,seg in itertools.zip_longest(as_batches(images, bs), as_batches(segmaps, bs)):
-        if x is None or seg is None or len(x)!=len(seg): raise InputError('there are not as many pictures as label maps: give them in pairs')
+        if x is None or seg is None or len(x)!=len(seg):
+            raise InputError('there are not as many pictures as label maps', 'give them in pairs')
         cm = cm + confusion(segmenter.read(x, bs), seg.cpu(), n_classes, void)
     return confusion_scores(cm, codes, void)
 
@@ -222,7 +227,8 @@ def save_segmenter(
     folder,data = Path(folder),pack_weights(segmenter.state_dict(), 'the segmenter')
     card = dict(n_out=segmenter.n_out, nfs=list(segmenter.nfs), scale=segmenter.scale, card=segmenter.card, sha256=checksum(data))
     try: text = json.dumps(card, indent=1)
-    except (TypeError,ValueError) as e: raise InputError(f"the segmenter's card cannot be written as JSON: {e}") from e
+    except (TypeError,ValueError) as e:
+        raise InputError(f"the segmenter's card cannot be written as JSON ({e})", 'give words, numbers and lists') from e
     write_together({folder/'segmenter.safetensors': data, folder/'segmenter.json': text.encode()})
     return folder
 
@@ -239,5 +245,7 @@ def load_segmenter(
         res.card = o['card']
     except (OSError,ValueError,KeyError,TypeError,AttributeError,RuntimeError) as e:
         why = str(e) if isinstance(e, InputError) else type(e).__name__
-        raise InputError(f'{folder} holds no segmenter ({why}): train one with train_segmenter and save_segmenter') from e
+        raise InputError(
+            f'{folder} holds no segmenter ({why})',
+            'train one with train_segmenter and save_segmenter') from e
     return res.eval()

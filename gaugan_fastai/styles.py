@@ -24,14 +24,16 @@ def classes_of(
     ids = [list(names).index(o) if isinstance(o, str) and names is not None and o in names else o for o in each]
     n = n_classes if names is None else len(names)
     wrong = [o for o in ids if isinstance(o, (str, bool)) or not 0 <= o < n]
-    if wrong: raise InputError(f'there is no class {wrong[0]!r}: give ids 0..{n-1}' + (f' or names of {list(names)}' if names is not None else ''))
+    or_names = '' if names is None else f' or names of {list(names)}'
+    if wrong: raise InputError(f'there is no class {wrong[0]!r}', f'give ids 0..{n-1}{or_names}')
     return ids
 
 def same_shape(*codes):
     "Raise `InputError` where codes do not fit together"
     shapes = [tuple(o.shape) for o in codes]
-    if len({o[-2:] for o in shapes}) == 1: return
-    raise InputError(f'codes of shapes {shapes[0]} and {first(o for o in shapes if o[-2:] != shapes[0][-2:])} do not fit: they come from different models')
+    other = first(o for o in shapes if o[-2:] != shapes[0][-2:])
+    if other is None: return
+    raise InputError(f'codes of shapes {shapes[0]} and {other} do not fit', 'they come from different models')
 
 # %% ../nbs/13a_styles.ipynb #710c950f
 def swap(
@@ -44,7 +46,9 @@ def swap(
     same_shape(codes, other)
     ids, res = classes_of(classes, names, codes.shape[1]), codes.clone()
     lacks = [o for o in ids if not other[:, o].any()]
-    if lacks: raise InputError(f'the other photo does not show class {lacks[0]}: take another, or StyleLibrary.fill its codes')
+    if lacks:
+        cure = 'take another, or StyleLibrary.fill its codes'
+        raise InputError(f'the other photo does not show class {lacks[0]}', cure)
     res[:, ids] = other[:, ids]
     return res
 
@@ -165,7 +169,8 @@ class StyleLibrary:
         "Read what `save` wrote; raise `InputError` for a folder without it"
         file = Path(folder)/'styles.safetensors'
         try: return cls(**read_weights(file))
-        except (InputError, TypeError) as e: raise InputError(f'{file} holds no styles ({e}): StyleLibrary.save writes them') from e
+        except (InputError, TypeError) as e:
+            raise InputError(f'{file} holds no styles ({e})', 'StyleLibrary.save writes them') from e
 
 # %% ../nbs/13a_styles.ipynb #609c8141
 def encode_all(
@@ -180,5 +185,5 @@ def encode_all(
             segmap, photo = (o.as_subclass(torch.Tensor).to(device) for o in (segmap, photo))
             res.append(gen.encode_shown(photo, segmap).cpu())
             if sum(map(len, res)) >= n: break
-    if not res: raise InputError('there is no photo to encode: the batches are empty')
+    if not res: raise InputError('there is no photo to encode', 'the batches are empty')
     return torch.cat(res)[:n]

@@ -264,11 +264,11 @@ def _paint_plants(c):
 def _check_size(size):
     hw = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(hw) == 2 and all(isinstance(n, (int, np.integer)) and 16 <= n <= 4096 for n in hw): return hw
-    raise InputError(f'size={size!r} cannot be drawn: give an int or (height, width), each from 16 to 4096')
+    raise InputError(f'size={size!r} cannot be drawn', 'give an int or (height, width), each from 16 to 4096')
 
 def _check_seed(seed):
     if isinstance(seed, (int, np.integer)) and seed >= 0: return int(seed)
-    raise InputError(f'seed={seed!r} names no scene: give a whole number from 0 on')
+    raise InputError(f'seed={seed!r} names no scene', 'give a whole number from 0 on')
 
 def draw_layout(
     seed:int, # Same seed, same layout

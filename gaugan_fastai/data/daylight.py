@@ -78,11 +78,11 @@ def _example(): return draw_style(0)
 def _check_style(style):
     known, cure = _example(), 'start from draw_style(seed) and change what you like'
     for name in {**known, **style}:
-        if name not in style: raise InputError(f'style lacks {name!r}: {cure}')
-        if name not in known: raise InputError(f'style holds {name!r}, which is no factor: {cure}')
+        if name not in style: raise InputError(f'style lacks {name!r}', cure)
+        if name not in known: raise InputError(f'style holds {name!r}, which is no factor', cure)
         color, value = isinstance(known[name], tuple), style[name]
         number = lambda x: isinstance(x, (int, float, np.number)) and math.isfinite(x)
         fits = np.ndim(value) == 1 and len(value) == 3 and all(map(number, value)) if color else number(value)
         if not fits and name != 'season':
-            raise InputError(f'style has {name}={value!r}, but something like {known[name]!r} is expected: {cure}')
+            raise InputError(f'style has {name}={value!r}, but something like {known[name]!r} is expected', cure)
     return style

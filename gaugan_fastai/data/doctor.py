@@ -43,17 +43,10 @@ class Report:
         self.instances = Counter()                                         # instance maps: usable, empty, same (as the label map)
 
     def problem(self, what, cure, *where): self.problems.setdefault((what,cure), []).extend(where)
-    def fault(self, error, fn): self.problem(*_diagnosis(error, fn), fn)
+    def fault(self, error, fn): self.problem(error.fact, error.cure or '', fn)
     def note(self, what, cure, *where): self.notes.setdefault((what,cure), []).extend(where)
 
 # %% ../../nbs/03a_data.doctor.ipynb #f3e6f3cd
-def _diagnosis(error, fn):
-    "What is wrong and the cure, in words that are the same for all files with this fault"
-    if hasattr(error, 'fact'): return error.fact,error.cure
-    words = str(error).removeprefix(f'{printable(fn)}: ').replace(f'{printable(Path(fn).parent)}/', '')
-    what,_,cure = words.partition(': ')
-    return what,cure
-
 def _pictures(folder, what, report):
     "The pictures of `folder` by stem"
     try: found,errors = look_into(folder, what)
@@ -72,6 +65,14 @@ def pair_up(
     return [(photos[o],maps[o]) for o in photos if o in maps]
 
 # %% ../../nbs/03a_data.doctor.ipynb #9f289ab2
+def _misread(e):
+    "What is wrong with a label map that cannot be read, and the cure: all its odd ids in place of the first"
+    bad = getattr(e, 'values', [])
+    if not bad: return e.fact,e.cure
+    more = len(bad)>5
+    what = f'label map holds ids that are no class: {", ".join(map(str, bad[:5]))}{", ..."*more}'
+    return what,_MANY if more and e.option == 'decode' else e.cure
+
 def examine_map(
     fn:Path,       # A label map
     labels:LabelSpace, # What the ids mean
@@ -79,13 +80,9 @@ def examine_map(
 ):
     "The library ids `[H,W]` of a label map, or None if it cannot be used"
     try: ids = labels.read(fn)
-    except InputError as e: (what,cure),bad = _diagnosis(e, fn),getattr(e, 'values', [])
-    else:
-        if thin_share(ids)>_SMOOTH: report.problem(*_SEAMS, fn)
-        return ids
-    if len(bad)>5 and cure.startswith('name every id'): cure = _MANY
-    if bad: what = f'label map holds ids that are no class: {", ".join(map(str, bad[:5]))}{", ..."*(len(bad)>5)}'
-    report.problem(what, cure, fn)
+    except InputError as e: return report.problem(*_misread(e), fn)
+    if thin_share(ids)>_SMOOTH: report.problem(*_SEAMS, fn)
+    return ids
 
 # %% ../../nbs/03a_data.doctor.ipynb #66f9187e
 def examine_pair(
@@ -146,7 +143,7 @@ def pair_instances(
     if not (folder/'instances').is_dir(): return {}
     found,maps = _pictures(folder/'instances', 'instance', report),{stem_of(fn):fn for _,fn in pairs}
     for e in alone(maps, found, 'instance map', folder/'instances') if found else []:
-        report.problem(e.fact, 'add it, or train without --edges' if e.cure.startswith('add') else e.cure, e.file)
+        report.problem(e.fact, e.cure if e.like else 'add it, or train without --edges', e.file)
     extra = [fn for stem,fn in found.items() if stem not in maps]
     if extra: report.note('instance map without a photo and label map', 'it is not used: take it away', *extra)
     return found
@@ -213,10 +210,10 @@ def examine(
 ) -> Report:
     "Look at every file of a data set; raise `InputError` if there is nothing to look at"
     path,report = Path(path),Report(path)
-    if not path.is_dir(): raise InputError(f'{path} is not a folder: give the one with train/images and train/labels')
+    if not path.is_dir(): raise InputError(f'{path} is not a folder', 'give the one with train/images and train/labels')
     splits = {o.parent for kind in ('images','labels') for o in path.glob(f'*/{kind}') if not is_foreign(o.parent)}
     splits = sorted(splits, key=lambda o: (o.name != 'train', o.name))
-    if not splits: raise InputError(f'{path} holds no split: make train/images and train/labels in it')
+    if not splits: raise InputError(f'{path} holds no split', 'make train/images and train/labels in it')
     try: report.labels = LabelSpace.from_file(path/'codes.txt', void=void, decode=decode)
     except InputError as e:
         report.fault(e, path/'codes.txt')

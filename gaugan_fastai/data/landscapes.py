@@ -289,7 +289,7 @@ def _develop(v, img):
 # %% ../../nbs/02_data.landscapes.ipynb #9da17b61
 def _check_map(segmap):
     seg = landscape_labels().check(segmap).numpy()
-    if seg.ndim != 2: raise InputError(f'segmap has shape {tuple(seg.shape)}: render paints one map [H,W] at a time')
+    if seg.ndim != 2: raise InputError(f'segmap has shape {tuple(seg.shape)}', 'render paints one map [H,W] at a time')
     _check_size(seg.shape)
     return seg.astype(np.uint8)
 

@@ -134,11 +134,12 @@ def _check_options(train, valid, bs, flip, color, **kwargs):
     for o in kwargs:
         if o not in _for_loaders: raise TypeError(f'PairedDataLoaders has no option {o!r}: see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}')
     n = len(train)
-    if not n or not len(valid): raise InputError(f'{n} pairs to train and {len(valid)} to validate on: both need some')
-    if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
-    if bs>n: raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full: lower bs')
+    if not n or not len(valid):
+        raise InputError(f'{n} pairs to train and {len(valid)} to validate on', 'both need some')
+    if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
+    if bs>n: raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full', 'lower bs', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
-        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1: give a share, e.g. 0.5')
+        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1', 'give a share, e.g. 0.5', name)
 
 def _kept_blocks(labels, edges, resize):
     "The blocks of a pair by name; each opens and scales through a `Kept`"

@@ -35,7 +35,8 @@ def paint_styles(
 ) -> Tensor: # `[N,3,H,W]` in [-1, 1]
     "Paint one map in many styles"
     gen = _painter_of(model)
-    if not getattr(gen, 'z_dim', None): raise InputError(f'this {type(gen).__name__} paints one style: make it with z_dim=')
+    if not getattr(gen, 'z_dim', None):
+        raise InputError(f'this {type(gen).__name__} paints one style', 'make it with z_dim=')
     return gen(segmap.expand(len(z), *segmap.shape[-2:]), z=z)
 
 # %% ../../nbs/15a_models.style.ipynb #1b0abb6c
@@ -59,8 +60,9 @@ def interpolate(
 ) -> Tensor: # `[n,z_dim]`
     "Give styles on the way from one to another"
     z0, z1 = (o.reshape(1, -1).float() for o in (z0, z1))
-    if z0.shape != z1.shape or n < 2: raise InputError(f'interpolate needs two styles of one length and n of 2 or more, '
-        f'not {z0.shape[1]} and {z1.shape[1]} numbers and n={n}')
+    if z0.shape != z1.shape or n < 2:
+        given = f'{z0.shape[1]} and {z1.shape[1]} numbers and n={n}'
+        raise InputError(f'there is no way between styles of {given}', 'give two of one length, and n of 2 or more')
     t, lengths = torch.linspace(0, 1, n, device=z0.device)[:, None], (z0.norm(), z1.norm())
     angle = torch.acos(F.cosine_similarity(z0, z1).clamp(-1, 1))
     if not arc or min(lengths) == 0 or angle.sin() < 1e-4: return torch.lerp(z0, z1, t)
