@@ -15,8 +15,8 @@ from PIL import Image
 from .basics import *
 from .files import *
 
-_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map','resize_nearest',
-    'printable','say','open_image']
+_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map',
+    'resize_nearest','printable','say','open_image']
 
 # %% ../nbs/00_core.ipynb #1daaebb9
 _void_names = 'void unlabelled unlabeled unknown various ignore ignored other others dontcare undefined'.split()
@@ -104,6 +104,7 @@ class LabelSpace:
         shown = enumerate(self._table[:256].tolist()) if decode=='index' and palette is not None else ()
         self._colours = {v: tuple(self.palette[i].tolist()) for v,i in shown if 0<=i and (v==file_void or v<n)}
 
+    table = property(lambda self: self._table, doc='Library id of each file value, int64; -1 where it means nothing')
     def colorize(self, segmap): return colorize(segmap, self.palette)
     def _key(self): return tuple(self.codes),self.void,str(self.decode),self.palette.tobytes(),self._table.tobytes()
     def __eq__(self, o): return isinstance(o, LabelSpace) and self._key()==o._key()

@@ -11,6 +11,7 @@ __all__ = ['frechet_distance', 'KIDFeatures', 'KID', 'kid', 'score_pictures', 'p
 import math, warnings
 import torch
 from fastai.vision.all import *
+from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from .core import *
@@ -38,8 +39,8 @@ def frechet_distance(
 )->float: # 0 for equal means and covariances
     """Compute the Fréchet distance of two sets of features, each taken for a Gaussian; in float64.
 
-    Biased: too large for small sets (see below), so compare only values at equal n. Heusel et al., arXiv 1706.08500, eq. 6.
-    Raises `InputError` for fewer than two rows."""
+    Biased: too large for small sets (see below), so compare only values at equal n. Raises `InputError` for fewer than
+    two rows. Heusel et al., arXiv 1706.08500, equation 6."""
     f1,f2 = _check_features(f1),_check_features(f2)
     a,b = _centred(f1),_centred(f2)
     spread = (a**2).sum() + (b**2).sum() - 2*torch.linalg.svdvals(a@b.T).sum()
@@ -64,10 +65,11 @@ class KIDFeatures(nn.Module):
 
 # %% ../nbs/08_metrics.ipynb #373b3d73
 class KID(KernelInceptionDistance):
-    """Compare two sets of pictures in [-1, 1]: `update(x, real=True)`, `update(x, real=False)`, then `compute()` -> (mean, std) over subsets.
+    """Compare two sets of pictures in [-1, 1]: `update(x, real=True)` or `real=False`, then `compute()` -> (mean, std).
 
-    The subsets depend on `seed` alone; the global random state stays. The mean is unbiased at any size, the std tells how far one subset's value
-    scatters. Raises `InputError` for pictures out of range or too few. Bińkowski et al., arXiv 1801.01401, section 3.2."""
+    Mean and std are over random subsets, which depend on `seed` alone; the global random state stays. The mean is
+    unbiased at any size, the std tells how far one subset's value scatters. Raises `InputError` for pictures out of
+    range or too few. Bińkowski et al., arXiv 1801.01401, section 3.2."""
     def __init__(
         self,
         feature:nn.Module=None, # `[B,3,H,W]` -> `[B,d]`; `KIDFeatures()` if None
@@ -95,7 +97,8 @@ class KID(KernelInceptionDistance):
     def protocol(self):
         "What belongs to the score: features, numbers of pictures, subsets and seed"
         features,(n_real,n_fake) = getattr(self.inception, 'protocol', type(self.inception).__name__),self.n
-        return dict(features=features, n_real=n_real, n_fake=n_fake, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
+        drawn = dict(subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
+        return dict(features=features, n_real=n_real, n_fake=n_fake, **drawn)
 
 # %% ../nbs/08_metrics.ipynb #f7ac0099
 def _kid(fakes, reals, bs=16, **kwargs):
@@ -134,7 +137,7 @@ def score_pictures(
     split:str='', # Which pictures these are, for the protocol
     **kwargs, # `subsets`, `subset_size`, `seed`, `feature` of `KID`
 )->dict: # kid, kid_std, miou, accuracy, per_class, absent, protocol
-    "Score painted pictures against photos (KID) and against their maps (mIoU, pixel accuracy), and say how it was done."
+    "Score painted pictures against photos (KID) and against their maps (mIoU, accuracy), and say how it was done."
     if fakes.shape[-2:]!=reals.shape[-2:]:
         sizes = f'fakes are {tuple(fakes.shape[-2:])} and reals {tuple(reals.shape[-2:])} pixels'
         raise InputError(sizes, 'compare pictures of one size')
@@ -171,13 +174,13 @@ def score_learner(
     segmenter:Segmenter=None, # See `score_pictures`
     **kwargs, # Passed to `score_pictures`
 )->dict: # See `score_pictures`
-    "Score what a learner paints from the maps of a loader, with its averaged weights where it has some, as `predict` does."
+    "Score what a learner paints from the maps of a loader, with averaged weights where it has some, as `predict` does."
     with learn.painting() as gen: fakes,reals,segs = paint_all(gen, ifnone(dl, learn.dls.valid))
     return score_pictures(fakes, reals, segs, learn.dls.labels, segmenter, **kwargs)
 
 # %% ../nbs/08_metrics.ipynb #60d08bcc
 def _read_pictures(folder, stems, size):
-    "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; raises `InputError` naming the first that is missing"
+    "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; `InputError` names the first that is missing"
     files = {o.stem: o for o in get_image_files(folder, recurse=False)}
     for o in stems:
         if o not in files:
@@ -202,7 +205,7 @@ def score_folder(
 # %% ../nbs/08_metrics.ipynb #98183d2e
 def _unit_range(fakes, photos):
     "Both as float64 in 0..1, checked"
-    a,b = (check_pictures(o, name).as_subclass(Tensor).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
+    a,b = (check_pictures(o, name).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
     if a.shape==b.shape and min(a.shape[-2:])>=11: return a,b
     shapes = f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}'
     raise InputError(shapes, 'reconstructions are compared one by one, at 11x11 pixels or more')
@@ -211,15 +214,10 @@ def ssim(
     fakes, # Pictures `[N,3,H,W]` in [-1, 1]
     photos, # What each of them should be, the same shape
 )->Tensor: # `[N]`, 1 for equal pictures; float64
-    "Structural similarity, data range 1, in windows of 11x11 with Gaussian weights of deviation 1.5 (Wang et al. 2004, section III)"
+    "Structural similarity in windows of 11x11 that lie wholly in the picture (Wang et al. 2004, section III)"
     a,b = _unit_range(fakes, photos)
-    w = torch.exp(-torch.arange(-5., 6, device=a.device).double()**2/(2*1.5**2))
-    w = (w/w.sum()).outer(w/w.sum())[None,None]
-    mean = lambda x: F.conv2d(x.flatten(0, 1)[:,None], w)
-    m,n,c1,c2 = mean(a),mean(b),.01**2,.03**2
-    va,vb,cov = mean(a*a)-m*m,mean(b*b)-n*n,mean(a*b)-m*n
-    value = (2*m*n+c1)*(2*cov+c2)/((m*m+n*n+c1)*(va+vb+c2))
-    return value.view(len(a), -1).mean(1)
+    _,at_each_pixel = structural_similarity_index_measure(a, b, data_range=1., return_full_image=True, reduction='none')
+    return at_each_pixel[...,5:-5,5:-5].flatten(1).mean(1)
 
 def reconstruction_scores(
     fakes, # Pictures `[N,3,H,W]` in [-1, 1]

@@ -24,7 +24,7 @@ def write_whole(
 ): # Path to write to in the meantime
     """Write beside `file`; only when all is on the disk does the new file take its place.
 
-    Raises `InputError` where the disk or the folder does not take it; the old file, if there is one, is untouched then."""
+    Raises `InputError` where the disk or the folder does not take it; the old file, if there is one, is untouched."""
     file = Path(file)
     if not file.parent.is_dir():
         raise InputError(f'{file} cannot be written', f'there is no folder {file.parent}, make it first')

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 from ..core import InputError
 from .canvas import *
-from .canvas import _centres, _check_seed, _check_size, _codes, _join, _palette, _rng
-from .daylight import _check_style, draw_style
+from .daylight import check_style, draw_style
 
 _all_ = ['draw_layout', 'draw_style', 'landscape_labels']
 
@@ -27,7 +26,7 @@ def _clip(x, low=0., high=1.): return np.minimum(np.maximum(x, _F(low)), _F(high
 
 # %% ../../nbs/02_data.landscapes.ipynb #0936955b
 @lru_cache(maxsize=32)
-def _is(*ids): return np.isin(np.arange(len(_codes)), ids)
+def _is(*ids): return np.isin(np.arange(len(landscape_codes)), ids)
 
 def _rgb(*c): return np.array(c, _F)[:, None, None]
 
@@ -40,7 +39,7 @@ def _soft(mask, cells):
         x = x.take(np.arange(c*block).clip(0, n-1), axis=0).reshape(c, block, -1).sum(1).T*_F(1/block)
     for n in mask.shape:
         c = -(-n//block)
-        x = _join(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (_centres(n)*n/block+.5)/(c+1), c+1).T
+        x = join_lattice(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (pixel_centres(n)*n/block+.5)/(c+1), c+1).T
     return np.ascontiguousarray(x)
 
 def _rows(mask):
@@ -59,16 +58,16 @@ def _runs(ids, axis):
 # %% ../../nbs/02_data.landscapes.ipynb #4b4fe9a2
 _flat, _air = _is(GRASS, FIELD, SAND, WATER, ROAD), _is(SKY, CLOUD, SUN, MOON)
 _stands = _is(TREE, FIR, ROCK, WALL, ROOF, WINDOW)
-_thing = np.where(_is(ROOF, WINDOW), WALL, np.arange(len(_codes))).astype(np.uint8)     # a house is one thing
+_thing = np.where(_is(ROOF, WINDOW), WALL, np.arange(len(landscape_codes))).astype(np.uint8)     # a house is one thing
 
 class _View:
     "What the painter reads off a label map and a style: horizon, distance, runs, sun; colours as float32 `[3,1,1]`"
     def __init__(self, seg, style, seed):
         self.seg, self.seed, (self.h, self.w) = seg, seed, seg.shape
-        self.aspect, self.rows, self.cols = self.w/self.h, _centres(self.h), _centres(self.w)
+        self.aspect, self.rows, self.cols = self.w/self.h, pixel_centres(self.h), pixel_centres(self.w)
         self.y, self.x = self.rows[:, None].astype(_F), (self.cols*self.aspect)[None].astype(_F)
         self.s = SimpleNamespace(**{k: _rgb(*v) if np.ndim(v) else v for k, v in style.items()})
-        self.has = np.bincount(seg.ravel(), minlength=len(_codes)) > 0
+        self.has = np.bincount(seg.ravel(), minlength=len(landscape_codes)) > 0
         inner = (seg[2:, 1:-1] == seg[:-2, 1:-1]) & (seg[1:-1, 2:] == seg[1:-1, :-2])
         self.border = np.pad(~inner, 1)                                             # pixels between two things
         self.read_depth()
@@ -117,7 +116,7 @@ def _sky(v):
     wisp = _clip(1.2*v.noise(0, (5, 2), 4, .6, v.rows[:n])-.15)*_F(.5*s.cirrus)
     sky += (s.light*_F(.6)+s.horizon*_F(.4)-sky)*wisp
     if v.night > 0:
-        star = _rng(v.seed, 6).random((140, 3))
+        star = rng_of(v.seed, 6).random((140, 3))
         y, x = (star[:, 0]*v.horizon*v.h).astype(int), (star[:, 1]*v.w).astype(int)
         sky[:, y, x] += (.9*v.night*star[:, 2]**3).astype(_F)
     return sky
@@ -125,13 +124,13 @@ def _sky(v):
 # %% ../../nbs/02_data.landscapes.ipynb #9b84167a
 def _ground_noise(v):
     "Noise on flat ground as we see it: large near our feet, fine and flattened towards the horizon"
-    rng, level, out = _rng(v.seed, 30), -np.log2(v.near+_F(.03)), 0
+    rng, level, out = rng_of(v.seed, 30), -np.log2(v.near+_F(.03)), 0
     for o in range(6):
         n, across = 3*2**o, max(1, round(3*2**o*v.aspect))
         if n > .5*v.h: break
         weight = np.exp(_F(-.3)*(level-_F(o-1.2))**2)
         lattice = (rng.random((2*n+3, across+3))*2.6-1.3).astype(_F)
-        out = out + weight*_join(_join(lattice, v.ground_rows, 2*n).T, v.cols, across).T
+        out = out + weight*join_lattice(join_lattice(lattice, v.ground_rows, 2*n).T, v.cols, across).T
     return out
 
 # %% ../../nbs/02_data.landscapes.ipynb #27ce1aac
@@ -143,7 +142,7 @@ _materials = dict(  # chkstyle: ignore-node
     grass=(.1, .1, .5, 0, .28, .5), field=(.1, 0, .4, 0, .25, .5), sand=(.1, 0, .35, 0, .14, .4),
     rock=(1.4, .3, 0, .9, .30, .3), water=(0, 0, 0, 0, 0, .3), road=(0, 0, .2, 0, .12, .4),
     wall=(0, 0, 0, 0, .06, .3), roof=(0, .1, 0, .1, .12, .3), window=(0, 0, 0, 0, 0, .3))
-_materials = np.array([_materials.get(name, (0,)*6) for name in _codes], _F).T
+_materials = np.array([_materials.get(name, (0,)*6) for name in landscape_codes], _F).T
 
 def _relief(v, big, leaf, ground):
     "Height of every surface: its material's mixture of noises, ridges on stone, roundness, furrows in a field"
@@ -195,7 +194,7 @@ def _built(v):
 # %% ../../nbs/02_data.landscapes.ipynb #29983536
 def _colors(v, leaf):
     "Own colour of every pixel `[3,H,W]`: its class's; trunks brown, flowers in the grass, frost on what stands"
-    color = np.concatenate([getattr(v.s, name)[:, 0] for name in _codes], 1).take(v.seg, axis=1)
+    color = np.concatenate([getattr(v.s, name)[:, 0] for name in landscape_codes], 1).take(v.seg, axis=1)
     if v.has[TREE] or v.has[FIR]:
         thin, low = (v.right-v.left+1)*5 < v.bottom-v.top+1, (v.bottom-v.i)*5 < (v.bottom-v.top+1)*2
         color[:, _is(TREE, FIR)[v.seg] & thin & low] *= _rgb(.75, .52, .45)[..., 0]
@@ -290,7 +289,7 @@ def _develop(v, img):
 def _check_map(segmap):
     seg = landscape_labels().check(segmap).numpy()
     if seg.ndim != 2: raise InputError(f'segmap has shape {tuple(seg.shape)}', 'render paints one map [H,W] at a time')
-    _check_size(seg.shape)
+    check_scene_size(seg.shape)
     return seg.astype(np.uint8)
 
 def _paint(v):
@@ -311,7 +310,7 @@ def render(
     seed:int=0, # Seed of the textures
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint the photo of a label map, reading horizon, distance and light off the map; raise `InputError` for bad input"
-    return _paint(_View(_check_map(segmap), _check_style(style), _check_seed(seed)))
+    return _paint(_View(_check_map(segmap), check_style(style), check_seed(seed)))
 
 # %% ../../nbs/02_data.landscapes.ipynb #622e26fd
 Scene = namedtuple('Scene', 'segmap photo style')
@@ -334,13 +333,13 @@ def write_landscapes(
     seed:int=0, # First seed
 ) -> Path: # The folder
     "Write `{train,val}/{images,labels}/SEED.{jpg,png}`, codes.txt, palette.txt; ids as 8-bit PNG, JPEG quality 90"
-    path, first = Path(path), _check_seed(seed)
+    path, first = Path(path), check_seed(seed)
     for part, seeds in (('train', range(n_train)), ('val', range(n_train, n_train+n_val))):
         for sub in ('images', 'labels'): (path/part/sub).mkdir(parents=True, exist_ok=True)
         for i in seeds:
             scene, stem = draw_landscape(first+i, size), f'{first+i:05d}'
             Image.fromarray(scene.photo).save(path/part/'images'/f'{stem}.jpg', quality=90)
             Image.fromarray(scene.segmap).save(path/part/'labels'/f'{stem}.png', optimize=True)
-    (path/'codes.txt').write_text('\n'.join(_codes)+'\n')
-    (path/'palette.txt').write_text(''.join(f'{r} {g} {b}\n' for r, g, b in _palette))
+    (path/'codes.txt').write_text('\n'.join(landscape_codes)+'\n')
+    (path/'palette.txt').write_text(''.join(f'{r} {g} {b}\n' for r, g, b in landscape_palette))
     return path

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from PIL import Image
 from ..core import *
-import gaugan_fastai.files as files
 from ..files import *
 
 # %% ../../nbs/02_data.layouts.ipynb #592a7817
@@ -21,9 +20,6 @@ class Pair(NamedTuple):
     segmap: object
     photo: object = None
     instances: object = None
-
-# %% ../../nbs/02_data.layouts.ipynb #e467a7bd
-_pictures,_EXTENSIONS = pictures_in,files._EXTENSIONS                       # names that older modules use
 
 # %% ../../nbs/02_data.layouts.ipynb #866b2681
 def alone(

@@ -127,17 +127,22 @@ class PairedDataLoaders(DataLoaders):
         return res
 
 # %% ../../nbs/03_data.paired.ipynb #a9e80f25
-_for_loaders = set('val_bs device shuffle shuffle_train val_shuffle drop_last val_drop_last pin_memory prefetch_factor persistent_workers verbose after_batch before_batch timeout'.split())
+_for_loaders = set('val_bs device shuffle shuffle_train val_shuffle drop_last val_drop_last pin_memory prefetch_factor '
+    'persistent_workers verbose after_batch before_batch timeout'.split())
 
 def _check_options(train, valid, bs, flip, color, **kwargs):
     "Raise `InputError` for options that cannot work"
     for o in kwargs:
-        if o not in _for_loaders: raise TypeError(f'PairedDataLoaders has no option {o!r}: see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}')
+        if o in _for_loaders: continue
+        cure = f'see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}'
+        raise TypeError(f'PairedDataLoaders has no option {o!r}: {cure}')
     n = len(train)
     if not n or not len(valid):
         raise InputError(f'{n} pairs to train and {len(valid)} to validate on', 'both need some')
-    if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
-    if bs>n: raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full', 'lower bs', 'bs')
+    if not isinstance(bs, int) or bs<1:
+        raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
+    if bs>n:
+        raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full', 'lower bs', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
         if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1', 'give a share, e.g. 0.5', name)
 
