@@ -40,6 +40,7 @@ class InputError(ValueError):
 
     def __str__(self): return printable(self.what if self.cure is None else f'{self.what}: {self.cure}')
 
+# %% ../nbs/00_basics.ipynb #eafba91d
 def say(
     *words, # As for `print`
     file=None, # Where to; None: standard output
@@ -61,7 +62,8 @@ def default_palette(
     n:int, # Number of colours
 ) -> np.ndarray: # uint8 `[n,3]`, RGB
     "Make `n` distinct colours; colour `i` does not depend on `n`"
-    hsv = lambda i: ((.58 + i*.61803398875)%1, (.55,.85,.4)[i%3], (.9,.6,.75,.45,.82)[i//3%5])
+    saturation,brightness = (.55,.85,.4),(.9,.6,.75,.45,.82)
+    def hsv(i): return (.58 + i*.61803398875)%1,saturation[i%3],brightness[i//3%5]
     rgb = [[round(255*c) for c in colorsys.hsv_to_rgb(*hsv(i))] for i in range(n)]
     return np.array(rgb, dtype=np.uint8).reshape(n, 3)
 
@@ -120,7 +122,8 @@ def resize_map(
 ) -> Tensor: # int64 `[...,H,W]`
     "Resize a label map or instance map as the data set does (`PairedResize`): nearest, by the middle of the pixel"
     H,W = (size,size) if isinstance(size, int) else size
-    rows,cols = (_middle_index(int(n), int(m)).to(ids.device) for n,m in zip(ids.shape[-2:], (H,W)))
+    h,w = map(int, ids.shape[-2:])
+    rows,cols = (_middle_index(n, int(m)).to(ids.device) for n,m in ((h,H), (w,W)))
     return ids[..., rows[:,None], cols].long()
 
 # %% ../nbs/00_basics.ipynb #8e90220e

@@ -34,8 +34,8 @@ def _find_void(names, void):
     "File id of the void class, or None"
     if not isinstance(void, str): return void
     if void in names: return names.index(void)
-    if void != 'auto':
-        raise InputError(f'void={void!r} is not one of the codes {names}', 'pass a name, an id, or None', 'void')
+    what = f'void={void!r} is not one of the codes {names}'
+    if void != 'auto': raise InputError(what, 'pass a name, an id, or None', 'void')
     found = [i for i,o in enumerate(names) if re.sub('[^a-z]', '', o.lower()) in _void_names]
     if len(found)<2: return first(found)
     several = [names[i] for i in found]
@@ -158,7 +158,8 @@ def from_file(cls:LabelSpace,
         _check_lines(codes)
         return cls([] if codes==[''] else codes, **kwargs)
     except InputError as e:
-        raise InputError(f'{codes_txt}: {e.what}', e.cure, e.option, fact=e.what, file=codes_txt) from None
+        what,fact = f'{codes_txt}: {e.what}',e.what
+        raise InputError(what, e.cure, e.option, fact=fact, file=codes_txt) from None
 
 # %% ../nbs/00_core.ipynb #27ceb36b
 def _cure(values, n):
@@ -309,8 +310,8 @@ def check(self:LabelSpace,
         raise InputError(f'{name} has shape {tuple(ids.shape)}', 'a label map is [H,W] or [B,H,W], without channels')
     low,high = int(ids.min()),int(ids.max())
     bad = low if low<0 else high
-    if low<0 or high>=n:
-        raise InputError(f'{name} holds id {bad}, but there are {n} classes (codes)', f'ids are 0..{n-1}')
+    what = f'{name} holds id {bad}, but there are {n} classes (codes)'
+    if low<0 or high>=n: raise InputError(what, f'ids are 0..{n-1}')
     return ids
 
 # %% ../nbs/00_core.ipynb #3698d45f

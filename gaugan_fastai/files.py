@@ -204,7 +204,8 @@ def used_colours(
 ) -> dict: # Index -> (r,g,b)
     "The colours of the indices that occur in a palette picture"
     table = np.array(im.getpalette('RGB') or [], dtype=int).reshape(-1, 3)
-    return {i: tuple(table[i].tolist()) if i<len(table) else (0,0,0) for i in np.unique(np.asarray(im)).tolist()}
+    used = np.unique(np.asarray(im)).tolist()
+    return {i: tuple(table[i].tolist()) if i<len(table) else (0,0,0) for i in used}
 
 def _greys(im):
     "The greys `[H,W]` of a palette picture in which all used colours are grey and some are not their index, or None"
@@ -248,8 +249,8 @@ def _file_colours(fn):
 
 def _another(fn, index, colour, there, first):
     "The `InputError` that an index has one colour in `fn` and one in `first`"
-    cure = ("where palettes differ an index means nothing, pass decode='palette', "
-        "with the classes' colours in palette.txt")
+    use = "pass decode='palette', with the classes' colours in palette.txt"
+    cure = f'where palettes differ an index means nothing, {use}'
     detail = f' (index {index} is {colour}, in {first} {there})'
     return file_error('label map', fn, 'has another palette than the others', cure, detail, 'decode')
 

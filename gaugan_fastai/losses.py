@@ -65,7 +65,8 @@ def feature_matching(
     """Compare the critic's features of fake and photo: L1, summed over layers without the prediction, mean over scales.
 
     pix2pixHD, arXiv 1711.11585, equation 4."""
-    pairs = [(f, r) for fs,rs in zip(fake_feats, real_feats, strict=True) for f,r in zip(fs[:-1], rs[:-1], strict=True)]
+    pairs = []
+    for fs,rs in zip(fake_feats, real_feats, strict=True): pairs += zip(fs[:-1], rs[:-1], strict=True)
     return sum(F.l1_loss(f, r.detach()) for f,r in pairs)/len(fake_feats)
 
 # %% ../nbs/06_losses.ipynb #0a65034b

@@ -29,8 +29,8 @@ def _centred(f):
     return torch.linalg.qr(r, mode='r')[1] if len(r)>r.shape[1] else r
 
 def _check_features(f):
-    if f.ndim!=2 or len(f)<2:
-        raise InputError(f'features have shape {tuple(f.shape)}', 'a distance needs [n, d] with at least 2 pictures')
+    cure = 'a distance needs [n, d] with at least 2 pictures'
+    if f.ndim!=2 or len(f)<2: raise InputError(f'features have shape {tuple(f.shape)}', cure)
     return f.double()
 
 def frechet_distance(
@@ -125,8 +125,8 @@ def kid(
 def _check_segmenter(segmenter, labels):
     "Raise `InputError` unless the segmenter knows just these classes"
     known = segmenter.card.get('codes', labels.codes)
-    if known != list(labels.codes):
-        raise InputError(f'the segmenter was trained for {known}, but the labels are {list(labels.codes)}')
+    asked = list(labels.codes)
+    if known != asked: raise InputError(f'the segmenter was trained for {known}, but the labels are {asked}')
 
 def score_pictures(
     fakes, # Painted pictures `[N,3,H,W]` in [-1, 1]
@@ -183,8 +183,8 @@ def _read_pictures(folder, stems, size):
     "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; `InputError` names the first that is missing"
     files = {o.stem: o for o in get_image_files(folder, recurse=False)}
     for o in stems:
-        if o not in files:
-            raise InputError(f'{folder} has no picture {o}.png or {o}.jpg', 'name each picture as its label map')
+        what = f'{folder} has no picture {o}.png or {o}.jpg'
+        if o not in files: raise InputError(what, 'name each picture as its label map')
     ims = [read_photo(files[o]).resize(size[::-1], Image.Resampling.BICUBIC) for o in stems]
     return torch.from_numpy(np.stack(ims)).permute(0,3,1,2)/127.5-1
 
@@ -205,7 +205,8 @@ def score_folder(
 # %% ../nbs/08_metrics.ipynb #98183d2e
 def _unit_range(fakes, photos):
     "Both as float64 in 0..1, checked"
-    a,b = (check_pictures(o, name).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
+    both = check_pictures(fakes, 'fakes'),check_pictures(photos, 'photos')
+    a,b = (o.double().clamp(-1, 1)/2+.5 for o in both)
     if a.shape==b.shape and min(a.shape[-2:])>=11: return a,b
     shapes = f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}'
     raise InputError(shapes, 'reconstructions are compared one by one, at 11x11 pixels or more')
@@ -226,4 +227,5 @@ def reconstruction_scores(
     "Compare each picture with the photo it should be (SEAN, arXiv 1911.12861, table 1)"
     a,b = _unit_range(fakes, photos)
     rmse = ((a-b)**2).flatten(1).mean(1).sqrt()
-    return dict(ssim=ssim(fakes, photos).mean().item(), psnr=(-20*rmse.log10()).mean().item(), rmse=rmse.mean().item())
+    each = dict(ssim=ssim(fakes, photos), psnr=-20*rmse.log10(), rmse=rmse)
+    return {k: o.mean().item() for k,o in each.items()}

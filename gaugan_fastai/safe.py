@@ -26,8 +26,8 @@ def write_whole(
 
     Raises `InputError` where the disk or the folder does not take it; the old file, if there is one, is untouched."""
     file = Path(file)
-    if not file.parent.is_dir():
-        raise InputError(f'{file} cannot be written', f'there is no folder {file.parent}, make it first')
+    cure = f'there is no folder {file.parent}, make it first'
+    if not file.parent.is_dir(): raise InputError(f'{file} cannot be written', cure)
     part = file.with_name(file.name + '.part')
     try:
         yield part

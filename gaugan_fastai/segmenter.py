@@ -87,12 +87,12 @@ def check_pictures(
     name:str='pictures', # How error messages call them
 )->Tensor: # The same as a plain tensor
     "Check pictures before they are scored; raises `InputError` that says what is wrong with them."
-    if not isinstance(x, Tensor):
-        raise InputError(f'{name} came as {type(x).__name__}', 'give a float tensor [N,3,H,W] in [-1, 1]')
-    if x.ndim != 4 or x.shape[1] != 3 or not len(x):
-        raise InputError(f'{name} have shape {tuple(x.shape)}, but must be [N,3,H,W]')
-    if not x.is_floating_point():
-        raise InputError(f'{name} hold {x.dtype}', 'make floats in [-1, 1] of bytes with x/127.5-1')
+    cure = 'give a float tensor [N,3,H,W] in [-1, 1]'
+    if not isinstance(x, Tensor): raise InputError(f'{name} came as {type(x).__name__}', cure)
+    fits = x.ndim == 4 and x.shape[1] == 3 and len(x)
+    if not fits: raise InputError(f'{name} have shape {tuple(x.shape)}, but must be [N,3,H,W]')
+    cure = 'make floats in [-1, 1] of bytes with x/127.5-1'
+    if not x.is_floating_point(): raise InputError(f'{name} hold {x.dtype}', cure)
     low,high = x.min().item(),x.max().item()
     inside = low >= -1.01 and high <= 1.01
     if not inside: raise InputError(f'{name} reach from {low:.4g} to {high:.4g}, but must lie in [-1, 1]')
@@ -120,7 +120,8 @@ class Segmenter(nn.Module):
         store_attr()
         self.encoder,self.card = Lite0Encoder(),{}
         wide = self.encoder.widths
-        self.joins = nn.ModuleList([_Join(ni, s, nf) for ni,s,nf in zip((*nfs[1:],wide[-1]), wide, nfs)])
+        deeper = *nfs[1:],wide[-1]
+        self.joins = nn.ModuleList([_Join(ni, s, nf) for ni,s,nf in zip(deeper, wide, nfs)])
         self.head = nn.Conv2d(nfs[0], n_out, 1)
         self.to(memory_format=torch.channels_last)
 

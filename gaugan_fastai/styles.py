@@ -109,7 +109,7 @@ def blend(
     return torch.where(has_a & has_b, between, torch.where(has_a, a, b))
 
 # %% ../nbs/13a_styles.ipynb #bcc294ec
-interpolate = blend # its name in 0.1
+interpolate = blend
 
 # %% ../nbs/13a_styles.ipynb #e9694830
 class StyleLibrary:
@@ -157,7 +157,8 @@ class StyleLibrary:
         K, R, S = self.spread.shape
         draw = lambda *shape: torch.randn(*shape, generator=generator)
         off = torch.einsum('nkr,krs->nks', draw(n, K, R), self.spread.cpu()) + draw(n, K, S)*self.rest.cpu()
-        return ((self.mean.cpu() + scale*off).clamp(-1, 1)*(self.counts.cpu() > 0)[:, None]).to(self.mean)
+        known = (self.counts.cpu() > 0)[:, None]
+        return ((self.mean.cpu() + scale*off).clamp(-1, 1)*known).to(self.mean)
 
     def save(self,
         folder, # `styles.safetensors` is written into it
@@ -174,7 +175,8 @@ class StyleLibrary:
         file = Path(folder)/'styles.safetensors'
         try: return cls(**read_weights(file))
         except (InputError, TypeError) as e:
-            raise InputError(f'{file} holds no styles ({e})', 'StyleLibrary.save writes them') from e
+            what = f'{file} holds no styles ({e})'
+            raise InputError(what, 'StyleLibrary.save writes them') from e
 
 # %% ../nbs/13a_styles.ipynb #609c8141
 def encode_all(

@@ -7,15 +7,16 @@
 
 Counted in `gaugan_fastai`, from the source alone (nothing is imported or run):
 circles of imports (those inside functions count), imports inside functions, private names (`_x`) of one module that
-another imports or reads, lines over 120 columns (but nbdev's list `__all__`), functions over 30 lines (blank lines,
-docstring and arguments do not count), modules over 250 and over 400 lines, and public names with two meanings.
+another imports or reads, lines over 120 columns (but nbdev's list `__all__`), dense lines (in functions, over 45
+tokens; an f-string is one), functions over 30 lines (blank lines, docstring and arguments do not count), modules over
+250 and over 400 lines, and public names with two meanings.
 """
-import argparse, ast, sys
-from collections import defaultdict
+import argparse, ast, io, sys, tokenize
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-COLUMNS, FUNCTION, MODULE, MODULE_MAX = 120, 30, 250, 400
+COLUMNS, TOKENS, FUNCTION, MODULE, MODULE_MAX = 120, 45, 30, 250, 400
 ROOT = Path(__file__).resolve().parent.parent
 
 class Module(NamedTuple):
@@ -189,6 +190,21 @@ def long_lines(
             listed.update(range(o.lineno, o.end_lineno + 1))
     return [(i, len(o)) for i, o in enumerate(module.lines, 1) if len(o) > COLUMNS and i not in listed]
 
+def dense_lines(
+    module:Module,
+):
+    "(line number, tokens) of the lines of functions that do too much at once"
+    inside = set()
+    for o in ast.walk(module.tree):
+        if isinstance(o, ast.FunctionDef): inside.update(range(o.body[0].lineno, o.end_lineno + 1))
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    begins, ends = (getattr(tokenize, f'FSTRING_{o}', None) for o in ('START', 'END'))   # from Python 3.12 on
+    n, depth = Counter(), 0
+    for o in tokenize.generate_tokens(io.StringIO('\n'.join(module.lines) + '\n').readline):
+        if not depth and o.type not in silent: n[o.start[0]] += 1
+        depth += (o.type == begins) - (o.type == ends)
+    return [(i, k) for i, k in sorted(n.items()) if k > TOKENS and i in inside]
+
 def body_lines(
     function, # from `ast`
     lines,    # of its module
@@ -224,6 +240,7 @@ def count(
     found['private names of another module'] = [f'{a} uses {n} of {b}' for a, n, b in private_uses(modules, imports)]
     found['names of two meanings'] = [f'{k}: {", ".join(v)}' for k, v in doubles(modules).items()]
     found[f'lines over {COLUMNS} columns'] = [f'{k}:{i} has {n}' for k, m in modules.items() for i, n in long_lines(m)]
+    found[f'lines over {TOKENS} tokens'] = [f'{k}:{i} has {n}' for k, m in modules.items() for i, n in dense_lines(m)]
     found[f'functions over {FUNCTION} lines'] = [
         f'{k}.{name} has {n}' for k, m in modules.items() for name, n in long_functions(m)]
     sizes = {k: len(m.lines) for k, m in modules.items()}

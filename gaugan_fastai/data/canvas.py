@@ -51,7 +51,8 @@ def _taps(at, cells, dtype):
     i = np.minimum(t.astype(int), cells-1)
     f = t-i
     g, ff = 1-f, f*f
-    weights = np.stack([g*g*g, 3*ff*f-6*ff+4, -3*ff*f+3*ff+3*f+1, ff*f])/6
+    before, after = 3*ff*f-6*ff+4, -3*ff*f+3*ff+3*f+1
+    weights = np.stack([g*g*g, before, after, ff*f])/6
     return i, weights[..., None].astype(dtype)
 
 def join_lattice(
@@ -88,7 +89,8 @@ def fbm(
 # %% ../../nbs/02_data.canvas.ipynb #4a99b160
 def _profile(rng, u, cells, octaves=4, gain=.5):
     "The same along a line: a height for each column"
-    return 1.8*sum(gain**o*join_lattice(rng.random((cells*2**o+3, 1))*2-1, u, cells*2**o)[:, 0] for o in range(octaves))
+    def octave(n): return join_lattice(rng.random((n+3, 1))*2-1, u, n)[:, 0]
+    return 1.8*sum(gain**o*octave(cells*2**o) for o in range(octaves))
 
 # %% ../../nbs/02_data.canvas.ipynb #3039317a
 class Canvas:
@@ -129,14 +131,17 @@ class Canvas:
         r = self.rows(min(y for _, y in points), max(y for _, y in points))
         y, inside = self.y[r], np.zeros(self.seg[r].shape, bool)
         for (x0, y0), (x1, y1) in zip(points, points[1:]+points[:1]):
-            if y0 != y1: inside ^= ((y0 <= y) != (y1 <= y)) & (self.x < x0 + (y-y0)*(x1-x0)/(y1-y0))
+            if y0 == y1: continue
+            border = x0 + (y-y0)*(x1-x0)/(y1-y0)
+            inside ^= ((y0 <= y) != (y1 <= y)) & (self.x < border)
         np.copyto(self.seg[r], code, where=inside)
 
 # %% ../../nbs/02_data.canvas.ipynb #dea61dd3
 @patch
 def quad(self:Canvas, cx, low, high, wide, top, code):
     "Paint a trapezoid that stands at `low`, `wide` there and `top` wide at `high`"
-    self.polygon([(cx-wide/2, low), (cx+wide/2, low), (cx+top/2, high), (cx-top/2, high)], code)
+    foot = [(cx-wide/2, low), (cx+wide/2, low)]
+    self.polygon([*foot, (cx+top/2, high), (cx-top/2, high)], code)
 
 @patch
 def house(self:Canvas, cx, base, s, tall=1., ridge=.7, n_windows=2):
@@ -144,7 +149,9 @@ def house(self:Canvas, cx, base, s, tall=1., ridge=.7, n_windows=2):
     h, wide = .5*s*tall, max(.3*s/n_windows, .016)
     self.quad(cx, base, base-h, s, s, WALL)
     self.quad(cx, base-h, base-h-.42*s, 1.2*s, ridge*s, ROOF)
-    for i in range(n_windows): self.quad(cx + s*((i+.5)/n_windows-.5), base-.3*h, base-.8*h, wide, wide, WINDOW)
+    for i in range(n_windows):
+        middle = cx + s*((i+.5)/n_windows-.5)
+        self.quad(middle, base-.3*h, base-.8*h, wide, wide, WINDOW)
 
 @patch
 def tower(self:Canvas, cx, base, s):
@@ -198,7 +205,9 @@ def _paint_sky(c, hour):
         x, y, s = c.aspect*r.random(), c.horizon*(.1+.55*r.random()), .07+.1*r.random()
         c.ellipse(x, y, (3 if flat else 1.7)*s, (.3 if flat else .5)*s, CLOUD, .6)
         tops = () if flat else (-.8, 0, .7)
-        for dx in tops: c.ellipse(x+s*(dx+.4*r.random()), y-s*(.25+.3*r.random()), .75*s, .55*s, CLOUD, .4)
+        for dx in tops:
+            right, up = dx+.4*r.random(), .25+.3*r.random()
+            c.ellipse(x+s*right, y-s*up, .75*s, .55*s, CLOUD, .4)
 
 def _paint_far(c, winter):
     r, hz, u = c.rng, c.horizon, c.u
@@ -208,7 +217,9 @@ def _paint_far(c, winter):
         snow = base - amp*(.9-(.75 if winter else .45)*r.random()) + .035*_profile(r, u, 9, 4, .7)
         c.below(top, MOUNTAIN)
         c.fill((c.y > top) & (c.y < 1.35*snow-.35*top), SNOW, MOUNTAIN)
-    for _ in range(int(r.integers(0, 3))): c.below(hz-.03-.05*r.random()-.07*_profile(r, u, 2, 3, .4), HILL)
+    for _ in range(int(r.integers(0, 3))):
+        foot = hz-.03-.05*r.random()
+        c.below(foot-.07*_profile(r, u, 2, 3, .4), HILL)
     if r.random() < .5:
         tops = .05*_profile(r, u, 2, 2) + .025*abs(_profile(r, u, 28, 2, .6))
         c.below(hz-.015-.035*r.random()-tops, FOREST)
@@ -244,7 +255,8 @@ def _paint_land(c, ground):
     for _ in range(int(r.integers(0, 4)) if ground == GRASS else 0):
         d, a = .03+.5*r.random()**1.5, (r.random()-.6)*4
         deep, wide = d*(.5+1.5*r.random())+.03, .8+1.8*r.random()
-        c.fill((abs(c.depth-d-deep/2) < deep/2) & (abs(slant-a-wide/2+.15*c.rough) < wide/2), FIELD)
+        in_depth = abs(c.depth-d-deep/2) < deep/2
+        c.fill(in_depth & (abs(slant-a-wide/2+.15*c.rough) < wide/2), FIELD)
     way, near, far = r.random(), c.aspect*(.1+.8*r.random()), c.aspect*(.3+.4*r.random())
     wide, bend, turns = .08+.1*r.random(), .4*(r.random()-.5), .6+.8*r.random()
     if way < .6: c.road(ROAD, near, far, wide, bend, turns)
@@ -256,11 +268,14 @@ def _spot(c, low, high):
     for _ in range(6):
         d, x = low+(high-low)*c.rng.random(), c.rng.random()
         y = c.horizon+(1-c.horizon)*d
-        if c.seg[min(int(y*c.h), c.h-1), int(x*c.w)] in (GRASS, SNOW, SAND, FIELD, ROCK): return x*c.aspect, y, .25+d
+        ground = c.seg[min(int(y*c.h), c.h-1), int(x*c.w)]
+        if ground in (GRASS, SNOW, SAND, FIELD, ROCK): return x*c.aspect, y, .25+d
 
 def _paint_houses(c, coast):
     r = c.rng
-    if coast and r.random() < .35 and (p := _spot(c, .02, .7)): c.tower(p[0], p[1], .3*(p[2]+.3))
+    if coast and r.random() < .35 and (p := _spot(c, .02, .7)):
+        x, y, s = p
+        c.tower(x, y, .3*(s+.3))
     if r.random() < .5 and (p := _spot(c, .08, .5)):
         (x, y, s), ridge = p, (.75, 0, .5)[int(r.integers(3))]
         step = .37*s*(1 if x < c.aspect/2 else -1)

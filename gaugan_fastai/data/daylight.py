@@ -59,16 +59,19 @@ def draw_style(
     r = rng_of(seed, 3)
     style = dict(  # chkstyle: ignore-node
         season=seasons[season], hour=float(hour), sun_x=1.2*r.random()-.1, sun_y=.15+.5*r.random(),
-        haze=.2+.7*r.random()**1.5, mist=.7*r.random()**2, cirrus=r.random()**1.5, wind=.15+.85*r.random()**1.3,
+        haze=.2+.7*r.random()**1.5, mist=.7*r.random()**2,
+        cirrus=r.random()**1.5, wind=.15+.85*r.random()**1.3,
         lamps=.6+.4*r.random(), contrast=.8+.4*r.random(), flowers=r.random()*(1., .6, 0, 0)[season],
         frost=r.random()*(0, 0, 0, 1.)[season])
     day = [float(np.interp(hour, _day[:, 0], column)) for column in _day.T[1:]]
     style['glare'] = day[-1]*(.7+.5*r.random())
     shared, choices = 'sky horizon light ambient glow'.split(), [o[season % len(o)] for o in _options.values()]
     u = r.random((len(shared)+len(choices), 5))                             # pick, shade, three tints
-    colors = np.array([day[3*i:3*i+3] for i in range(5)] + [o[int(p*len(o))] for o, p in zip(choices, u[5:, 0])])
+    picked = [o[int(p*len(o))] for o, p in zip(choices, u[5:, 0])]
+    colors = np.array([day[3*i:3*i+3] for i in range(5)] + picked)
     amount = np.array([.4]*5 + [.3 if o in ('cloud', 'sun', 'moon', 'snow') else 1. for o in _options])[:, None]
-    colors = (colors*(1+amount*(.3*(u[:, 1:2]-.5)+.24*(u[:, 2:]-.5)))).clip(0, 1)
+    change = .3*(u[:, 1:2]-.5)+.24*(u[:, 2:]-.5)
+    colors = (colors*(1+amount*change)).clip(0, 1)
     return {**style, **{name: tuple(rgb) for name, rgb in zip([*shared, *_options], colors.tolist())}}
 
 # %% ../../nbs/02_data.daylight.ipynb #8d166bf7

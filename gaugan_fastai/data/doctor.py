@@ -169,7 +169,8 @@ def _judge_instances(report, splits):
         what = 'every instance map holds one number only: there are no edges'
         report.problem(what, 'number the objects, or train without --edges')
     elif n_empty:
-        report.note(f'{n_empty} of {n_all} instance maps hold one number only', 'fine where a photo has no objects')
+        what = f'{n_empty} of {n_all} instance maps hold one number only'
+        report.note(what, 'fine where a photo has no objects')
     if n_same and n_same+n_empty == n_all:
         cure = 'they tell nothing new: number objects of one class apart, or train without --edges'
         report.note('instance maps have the edges of the label maps', cure)

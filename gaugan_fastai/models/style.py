@@ -35,8 +35,8 @@ def paint_styles(
 ) -> Tensor: # `[N,3,H,W]` in [-1, 1]
     "Paint one map in many styles"
     gen = _painter_of(model)
-    if not getattr(gen, 'z_dim', None):
-        raise InputError(f'this {type(gen).__name__} paints one style', 'make it with z_dim=')
+    what = f'this {type(gen).__name__} paints one style'
+    if not getattr(gen, 'z_dim', None): raise InputError(what, 'make it with z_dim=')
     return gen(segmap.expand(len(z), *segmap.shape[-2:]), z=z)
 
 # %% ../../nbs/15a_models.style.ipynb #1b0abb6c
@@ -66,7 +66,8 @@ def interpolate(
     t, lengths = torch.linspace(0, 1, n, device=z0.device)[:, None], (z0.norm(), z1.norm())
     angle = torch.acos(F.cosine_similarity(z0, z1).clamp(-1, 1))
     if not arc or min(lengths) == 0 or angle.sin() < 1e-4: return torch.lerp(z0, z1, t)
-    way = (((1-t)*angle).sin()*z0/lengths[0] + (t*angle).sin()*z1/lengths[1])/angle.sin()
+    share0, share1 = ((1-t)*angle).sin(), (t*angle).sin()
+    way = (share0*z0/lengths[0] + share1*z1/lengths[1])/angle.sin()
     return way*torch.lerp(*lengths, t)
 
 # %% ../../nbs/15a_models.style.ipynb #f0c16a55
@@ -79,7 +80,8 @@ def probe_r2(
     "Score a linear probe: the part of the variance of `y` that it explains on unseen items"
     x = torch.cat([x, torch.ones(len(x), 1)], 1).double()
     y, (fit, new) = y.double(), (slice(n_train), slice(n_train, None))
-    w = torch.linalg.solve(x[fit].T @ x[fit] + ridge*torch.eye(x.shape[1]), x[fit].T @ y[fit])
+    gram = x[fit].T @ x[fit] + ridge*torch.eye(x.shape[1])
+    w = torch.linalg.solve(gram, x[fit].T @ y[fit])
     return 1 - ((x[new] @ w - y[new])**2).mean().item()/y[new].var(correction=0).item()
 
 # %% ../../nbs/15a_models.style.ipynb #ad19a046
@@ -98,7 +100,8 @@ def edge_strength(
 ) -> Tensor: # `[N,H-1,W-1]`
     "Compute the length of the gradient of the brightness"
     x = pictures.mean(1)
-    return ((x[:, 1:, :-1] - x[:, :-1, :-1])**2 + (x[:, :-1, 1:] - x[:, :-1, :-1])**2).sqrt()
+    here, below, right = x[:, :-1, :-1], x[:, 1:, :-1], x[:, :-1, 1:]
+    return ((below - here)**2 + (right - here)**2).sqrt()
 
 def correlation(a, b): return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
@@ -110,7 +113,8 @@ def pairwise_distance(
     "Average the perceptual distance over all pairs of pictures"
     feats = [loss.photo_features(o[None]) for o in pictures]
     pairs = list(combinations(feats, 2))
-    d = [sum(w*F.l1_loss(a, b) for w, a, b in zip(loss.weights or [1/len(x)]*len(x), x, y)) for x, y in pairs]
+    weights = loss.weights or [1/len(feats[0])]*len(feats[0])
+    d = [sum(w*F.l1_loss(a, b) for w, a, b in zip(weights, x, y)) for x, y in pairs]
     return torch.stack(d).mean().item()
 
 def diversity(
