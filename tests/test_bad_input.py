@@ -1,7 +1,7 @@
 """What a user gets for input that cannot work: one sentence with file, value and cure. The table in docs/bad_input.md is made here.
 
 Write it anew after a change of messages: GAUGAN_WRITE_TABLES=1 pytest tests/test_bad_input.py"""
-import copy, os, pickle, struct, zlib
+import copy, os, pickle, re, struct, zlib
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
@@ -428,20 +428,27 @@ def _(d): PairedDataLoaders.from_pairs([(ids(),COLOURS[ids()]/255)], [(ids(),COL
 
 # ----------------------------------------------------------------------------------------------------------------
 
-def message(name, folder):
-    "What is raised by the case `name`, or by loading what it left behind; the folder is called DATA"
+def error(name, folder):
+    "What is raised by the case `name`, or by loading what it left behind"
     folder.mkdir()
     data(folder)
     with pytest.raises(InputError) as e:
         cases[name][0](folder)
         load(folder)
-    return str(e.value).replace(str(folder), 'DATA')
+    return e.value
+
+def message(name, folder):
+    "Its sentence, in which the folder is called DATA"
+    return str(error(name, folder)).replace(str(folder), 'DATA')
 
 @pytest.mark.parametrize('name', cases)
 def test_bad_input_is_named(name, tmp_path):
-    said = message(name, tmp_path/'d')
+    e = error(name, tmp_path/'d')
+    said = str(e).replace(str(tmp_path/'d'), 'DATA')
     assert [o for o in cases[name][1] if o not in said] == [], said
     assert '\n' not in said and len(said) < 340
+    options = re.findall(r'\b(void|decode|palette|bs|flip|color|size|load|edges|path)=', e.cure or '')
+    assert not options or e.option in options, 'the cure names an argument, so `option` should too'
 
 def test_good_input_is_taken(tmp_path):
     folder = tmp_path/'d'
