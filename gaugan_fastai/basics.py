@@ -18,13 +18,29 @@ def printable(
     "Write what cannot be printed (line breaks, control characters, broken bytes) as its number"
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
-class InputError(ValueError):
-    "Report unusable input in one sentence: what (file), which value, and what to do about it"
-    def __str__(self):
-        text = super().__str__()
-        if text.startswith('Caught InputError in'): text = text.rsplit('InputError: ', 1)[-1].strip()
-        return printable(text)
+def _parts(sentence):
+    "What is wrong and the cure (or None) of a sentence, also of one that torch has wrapped in a page of calls"
+    if sentence.startswith('Caught InputError in'): sentence = sentence.rsplit('InputError: ', 1)[-1].strip()
+    what,colon,cure = sentence.partition(': ')
+    return what,cure if colon else None
 
+class InputError(ValueError):
+    "Report unusable input in one sentence, 'what: cure'; its parts stay on the error for those who sort or count"
+    def __init__(self,
+        what='', # What is wrong, with file and value; without a cure: the whole sentence, its cure after the first ': '
+        cure=None, # What to do about it
+        option=None, # The argument that the cure changes, its name
+        fact=None, # What is wrong, in words that are the same for all files with this fault; `what` if None
+        file=None, # The file that it is about
+    ):
+        super().__init__(what if cure is None else f'{what}: {cure}')
+        if cure is None: what,cure = _parts(str(what))
+        self.what,self.cure,self.option,self.file = what,cure,option,file
+        self.fact = what if fact is None else fact
+
+    def __str__(self): return printable(self.what if self.cure is None else f'{self.what}: {self.cure}')
+
+# %% ../nbs/00_basics.ipynb #eafba91d
 def say(
     *words, # As for `print`
     file=None, # Where to; None: standard output
@@ -39,14 +55,15 @@ def check_whole(least=1, **values):
     "Raise `InputError` for the first of the named values that is no whole number of `least` or more"
     for k, v in values.items():
         whole = isinstance(v, (int, np.integer)) and not isinstance(v, bool)
-        if not whole or v < least: raise InputError(f'{k} is {v!r}: give a whole number of {least} or more')
+        if not whole or v < least: raise InputError(f'{k} is {v!r}', f'give a whole number of {least} or more')
 
 # %% ../nbs/00_basics.ipynb #815efa8e
 def default_palette(
     n:int, # Number of colours
 ) -> np.ndarray: # uint8 `[n,3]`, RGB
     "Make `n` distinct colours; colour `i` does not depend on `n`"
-    hsv = lambda i: ((.58 + i*.61803398875)%1, (.55,.85,.4)[i%3], (.9,.6,.75,.45,.82)[i//3%5])
+    saturation,brightness = (.55,.85,.4),(.9,.6,.75,.45,.82)
+    def hsv(i): return (.58 + i*.61803398875)%1,saturation[i%3],brightness[i//3%5]
     rgb = [[round(255*c) for c in colorsys.hsv_to_rgb(*hsv(i))] for i in range(n)]
     return np.array(rgb, dtype=np.uint8).reshape(n, 3)
 
@@ -60,7 +77,7 @@ def colorize(
     if palette is None: palette = default_palette(int(ids.max(initial=0)) + 1)
     n,low,high = len(palette),ids.min(initial=0),ids.max(initial=0)
     bad = low if low<0 else high
-    if low<0 or high>=n: raise InputError(f'id {bad} has no colour: the palette has {n} colours, for ids 0..{n-1}')
+    if low<0 or high>=n: raise InputError(f'id {bad} has no colour', f'the palette has {n} colours, for ids 0..{n-1}')
     return np.asarray(palette, dtype=np.uint8)[ids.astype(np.int64)]
 
 # %% ../nbs/00_basics.ipynb #efea05b1
@@ -105,7 +122,8 @@ def resize_map(
 ) -> Tensor: # int64 `[...,H,W]`
     "Resize a label map or instance map as the data set does (`PairedResize`): nearest, by the middle of the pixel"
     H,W = (size,size) if isinstance(size, int) else size
-    rows,cols = (_middle_index(int(n), int(m)).to(ids.device) for n,m in zip(ids.shape[-2:], (H,W)))
+    h,w = map(int, ids.shape[-2:])
+    rows,cols = (_middle_index(n, int(m)).to(ids.device) for n,m in ((h,H), (w,W)))
     return ids[..., rows[:,None], cols].long()
 
 # %% ../nbs/00_basics.ipynb #8e90220e

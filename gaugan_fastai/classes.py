@@ -47,6 +47,7 @@ def label_space(
     could not be checked here: try both. COCO-Stuff has void last (file value 255). Cityscapes has none: `unlabeled` is
     class 0, and channel 34 ('license plate') occurs in no file. Raises `InputError` for other names."""
     key = str(name).lower().replace('_', '-')
-    if key not in _spaces: raise InputError(f'there is no table of classes {name!r}: it is one of {", ".join(_spaces)}')
+    cure = f'it is one of {", ".join(_spaces)}'
+    if key not in _spaces: raise InputError(f'there is no table of classes {name!r}', cure)
     if shifted and key != 'ade20k': raise InputError(f'shifted=True is a question of ADE20K alone, not of {name}')
     return _spaces[key](shifted)

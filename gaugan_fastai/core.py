@@ -15,8 +15,8 @@ from PIL import Image
 from .basics import *
 from .files import *
 
-_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map','resize_nearest',
-    'printable','say','open_image']
+_all_ = ['InputError','check_whole','colorize','default_palette','instance_edges','onehot','resize_map',
+    'resize_nearest','printable','say','open_image']
 
 # %% ../nbs/00_core.ipynb #1daaebb9
 _void_names = 'void unlabelled unlabeled unknown various ignore ignored other others dontcare undefined'.split()
@@ -24,30 +24,32 @@ _void_names = 'void unlabelled unlabeled unknown various ignore ignored other ot
 def _check_codes(codes):
     "List of stripped names; `InputError` where one is missing or comes twice"
     names = [str(o).strip() for o in codes]
-    if not names: raise InputError('codes is empty: give one class name a line, line n for id n-1')
-    if '' in names: raise InputError(f'codes has no name at line {names.index("")+1}: line number means id, name it')
+    if not names: raise InputError('codes is empty', 'give one class name a line, line n for id n-1')
+    if '' in names: raise InputError(f'codes has no name at line {names.index("")+1}', 'line number means id, name it')
     twice = [o for o in names if names.count(o)>1]
-    if twice: raise InputError(f'codes holds {twice[0]!r} twice: class names must differ')
+    if twice: raise InputError(f'codes holds {twice[0]!r} twice', 'class names must differ')
     return names
 
 def _find_void(names, void):
     "File id of the void class, or None"
     if not isinstance(void, str): return void
     if void in names: return names.index(void)
-    if void != 'auto': raise InputError(f'void={void!r} is not one of the codes {names}: pass a name, an id, or None')
+    what = f'void={void!r} is not one of the codes {names}'
+    if void != 'auto': raise InputError(what, 'pass a name, an id, or None', 'void')
     found = [i for i,o in enumerate(names) if re.sub('[^a-z]', '', o.lower()) in _void_names]
     if len(found)<2: return first(found)
-    raise InputError(f'codes {[names[i] for i in found]} may all mean void: say which with void=NAME, or void=None')
+    several = [names[i] for i in found]
+    raise InputError(f'codes {several} may all mean void', 'say which with void=NAME, or void=None', 'void')
 
 # %% ../nbs/00_core.ipynb #e22d4b0f
 def _check_palette(palette, n, names):
     "Colours of the `n` codes, or of all `names` with an appended void (black if it has no colour), uint8"
     try: rgb = np.asarray(palette)
-    except ValueError: raise InputError('palette has rows of different length: three integers a class') from None
+    except ValueError: raise InputError('palette has rows of different length', 'three integers a class') from None
     if rgb.ndim != 2 or rgb.shape[1] != 3 or len(rgb) not in (n, len(names)):
-        raise InputError(f'palette has shape {rgb.shape}, but {n} codes need ({n}, 3): one RGB colour a class')
+        raise InputError(f'palette has shape {rgb.shape}, but {n} codes need ({n}, 3)', 'one RGB colour a class')
     if rgb.dtype.kind not in 'iu' or rgb.min()<0 or rgb.max()>255:
-        raise InputError(f'palette holds {rgb.dtype} values up to {rgb.max()}: colours are integers 0..255')
+        raise InputError(f'palette holds {rgb.dtype} values up to {rgb.max()}', 'colours are integers 0..255')
     return np.concatenate([rgb, np.zeros((len(names)-len(rgb), 3))]).astype(np.uint8)
 
 def _look_up_table(decode, names, library):
@@ -55,12 +57,14 @@ def _look_up_table(decode, names, library):
     if isinstance(decode, dict):
         ids = {v: names.index(o) if o in names else o for v,o in decode.items()}
         wrong = [o for o in ids.values() if o not in library]
-        if wrong: raise InputError(f'decode names {wrong[0]!r}, which is no class: use one of {names} or a file id')
+        cure = f'use one of {names} or a file id'
+        if wrong: raise InputError(f'decode names {wrong[0]!r}, which is no class', cure, 'decode')
         library = {v:library[o] for v,o in ids.items()}
     elif decode not in (None,'index','palette'):
-        raise InputError(f"decode={decode!r} is unknown: use None (ids), 'palette', 'index', or a dict {{value: name}}")
+        cure = "use None (ids), 'palette', 'index', or a dict {value: name}"
+        raise InputError(f'decode={decode!r} is unknown', cure, 'decode')
     wrong = [v for v in library if not (isinstance(v, int) and 0<=v<2**16)]
-    if wrong: raise InputError(f'a label map cannot hold {wrong[0]!r}: file values are integers 0..65535')
+    if wrong: raise InputError(f'a label map cannot hold {wrong[0]!r}', 'file values are integers 0..65535')
     table = np.full(max(256, max(library)+1), -1, dtype=np.int64)
     table[list(library)] = list(library.values())
     return table
@@ -70,7 +74,7 @@ def _check_distinct(labels):
     seen = {}
     for name,rgb in zip(labels.codes, map(tuple, labels.palette.tolist())):
         if seen.setdefault(rgb, name) != name:
-            raise InputError(f'colour {rgb} stands for {seen[rgb]!r} and {name!r}: colours to decode must differ')
+            raise InputError(f'colour {rgb} stands for {seen[rgb]!r} and {name!r}', 'colours to decode must differ')
 
 # %% ../nbs/00_core.ipynb #b5a50d85
 class LabelSpace:
@@ -81,7 +85,9 @@ class LabelSpace:
         void='auto', # Void class: name or file id (255 is allowed), 'auto' (look for a usual name), or None
         decode=None, # What files hold: None (ids), 'palette' (colours), 'index' (of a palette), {value: name or id}
     ):
-        if decode=='palette' and palette is None: raise InputError("decode='palette' needs palette=, a colour a class (or palette.txt beside codes.txt, 'r g b' a line)")
+        if decode=='palette' and palette is None:
+            which = "a colour a class (or palette.txt beside codes.txt, 'r g b' a line)"
+            raise InputError(f"decode='palette' needs palette=, {which}", option='palette')
         names = _check_codes(codes)
         n,file_void = len(names),_find_void(names, void)
         file_ids = list(range(n))
@@ -98,6 +104,7 @@ class LabelSpace:
         shown = enumerate(self._table[:256].tolist()) if decode=='index' and palette is not None else ()
         self._colours = {v: tuple(self.palette[i].tolist()) for v,i in shown if 0<=i and (v==file_void or v<n)}
 
+    table = property(lambda self: self._table, doc='Library id of each file value, int64; -1 where it means nothing')
     def colorize(self, segmap): return colorize(segmap, self.palette)
     def _key(self): return tuple(self.codes),self.void,str(self.decode),self.palette.tobytes(),self._table.tobytes()
     def __eq__(self, o): return isinstance(o, LabelSpace) and self._key()==o._key()
@@ -110,10 +117,11 @@ class LabelSpace:
 # %% ../nbs/00_core.ipynb #a7ee8bb7
 def _read_lines(fn, cure='write one class name a line, line n for id n-1'):
     "Lines of a text file, stripped, without the blank ones at its end"
-    if not fn.exists(): raise InputError(f'{fn} is missing: {cure}')
+    def wrong(fact): return InputError(f'{fn} {fact}', cure, fact=f'{fn.name} {fact}', file=fn)
+    if not fn.exists(): raise wrong('is missing')
     try: return [o.strip() for o in fn.read_text(encoding='utf-8-sig').rstrip().split('\n')]
-    except UnicodeDecodeError: raise InputError(f'{fn} is no UTF-8 text: {cure.partition(",")[0]}') from None
-    except OSError as e: raise InputError(f'{fn} cannot be read ({e.strerror}): {cure}') from None
+    except UnicodeDecodeError: raise wrong('is no UTF-8 text') from None
+    except OSError as e: raise wrong(f'cannot be read ({e.strerror})') from None
 
 def _check_lines(names):
     "Raise `InputError` for lines of codes.txt that are no names, or names too much alike"
@@ -121,18 +129,19 @@ def _check_lines(names):
     for i,o in enumerate(names):
         where = f'at line {i+1}, {o!r}'
         comment,cure = o.startswith('#') or ' #' in o,'write one name a line and nothing else'
-        if comment: raise InputError(f'codes holds a comment {where}: line number means id, take it out')
-        if not o.isprintable(): raise InputError(f'codes holds a tab or control character {where}: {cure}')
+        if comment: raise InputError(f'codes holds a comment {where}', 'line number means id, take it out')
+        if not o.isprintable(): raise InputError(f'codes holds a tab or control character {where}', cure)
         same = seen.setdefault(unicodedata.normalize('NFKC', o).casefold(), o)
         if same == o: continue
-        raise InputError(f'codes holds {same!r} and {o!r}: class names must differ by more than capitals and accents')
+        raise InputError(f'codes holds {same!r} and {o!r}', 'class names must differ by more than capitals and accents')
 
 def _read_palette(fn):
     "The colours in a palette.txt"
     cure,rows = 'write three integers 0..255 a line',[]
     for i,o in enumerate(_read_lines(fn, cure)):
         colour = re.fullmatch(r'(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})', o)
-        if not colour: raise InputError(f'{fn} is no palette, line {i+1} is {o!r}: {cure}')
+        fact = f'is no palette, line {i+1} is {o!r}'
+        if not colour: raise InputError(f'{fn} {fact}', cure, 'palette', fact=f'{fn.name} {fact}', file=fn)
         rows.append([int(v) for v in colour.groups()])
     return rows
 
@@ -148,17 +157,19 @@ def from_file(cls:LabelSpace,
     try:
         _check_lines(codes)
         return cls([] if codes==[''] else codes, **kwargs)
-    except InputError as e: raise InputError(f'{codes_txt}: {e}') from None
+    except InputError as e:
+        what,fact = f'{codes_txt}: {e.what}',e.what
+        raise InputError(what, e.cure, e.option, fact=fact, file=codes_txt) from None
 
 # %% ../nbs/00_core.ipynb #27ceb36b
 def _cure(values, n):
-    "Guess from all `values` why one of them is none of the `n` known ids, and say what to do"
+    "Guess from all `values` why one of them is none of the `n` known ids: what to do, and the argument that it changes"
     found = set(np.unique(values).tolist())
-    if found <= {0,255}: return 'it looks like a 0/255 mask, pass decode={0: NAME, 255: NAME}'
-    if found-{255} <= set(range(n)): return 'if 255 marks unlabelled pixels pass void=255'
-    if min(found)>0 and max(found)==n: return 'its ids seem to start at 1, subtract 1 or name id 0 in codes.txt'
-    if all(v%257==0 for v in found): return 'its values are ids x 257 (8 bits stretched to 16), divide them by 257'
-    return 'name every id in codes.txt, or pass decode={value: NAME}'
+    if found <= {0,255}: return 'it looks like a 0/255 mask, pass decode={0: NAME, 255: NAME}','decode'
+    if found-{255} <= set(range(n)): return 'if 255 marks unlabelled pixels pass void=255','void'
+    if min(found)>0 and max(found)==n: return 'its ids seem to start at 1, subtract 1 or name id 0 in codes.txt','codes'
+    if all(v%257==0 for v in found): return 'its values are ids x 257 (8 bits stretched to 16), divide them by 257',None
+    return 'name every id in codes.txt, or pass decode={value: NAME}','decode'
 
 @patch
 def _look_up(self:LabelSpace, values):
@@ -171,8 +182,9 @@ def _unknown(self:LabelSpace, values, name):
     "The `InputError` about values that mean nothing: the first of them, its place and a cure; `values` has all of them"
     row,col = np.argwhere(self._look_up(values)<0)[0]
     v = values[row,col]
-    e = file_error('label map', name, f'holds id {v}', _cure(values, len(self.codes)),
-        f' (row {row}, column {col}), but there are {self.n_classes} classes (codes)')
+    cure,option = _cure(values, len(self.codes))
+    detail = f' (row {row}, column {col}), but there are {self.n_classes} classes (codes)'
+    e = file_error('label map', name, f'holds id {v}', cure, detail, option)
     e.values = [int(o) for o in np.unique(values) if self._look_up(o)<0]
     return e
 
@@ -233,15 +245,19 @@ def with_palettes(self:LabelSpace,
 def _check_indices(self:LabelSpace, o):
     "Raise `InputError` if a palette picture is not to be decoded by index, or has another palette than is known"
     greys = self.decode is None and len(read_numbers(o))>1
-    if greys: raise o.refuse('is a palette PNG of greys', 'an optimiser made it of a grey map, save it as a grey PNG of 8 bits')
-    cure = "pass decode='index' if its indices are the ids, the same in all files, or decode='palette' and palette= if its "
-    if self.decode is None: raise o.refuse('is a palette PNG', cure + 'colours are the classes')
+    cure = 'an optimiser made it of a grey map, save it as a grey PNG of 8 bits'
+    if greys: raise o.refuse('is a palette PNG of greys', cure)
+    cure = ("pass decode='index' if its indices are the ids, the same in all files, "
+        "or decode='palette' and palette= if its colours are the classes")
+    if self.decode is None: raise o.refuse('is a palette PNG', cure, option='decode')
     known = getattr(self, '_colours', {})
     other = [(v,c) for v,c in used_colours(o.im).items() if known.get(v, c) != c]
     if not other: return
-    (v,c),cure = other[0],"pass decode='palette' if the colours are the classes, or no palette.txt if they mean nothing"
-    raise o.refuse('has another palette than the known one', f'where palettes differ an index means nothing, {cure}',
-        f' (index {v} is {c}, not {known[v]})')
+    v,c = other[0]
+    cure = ("where palettes differ an index means nothing, pass decode='palette' if the colours are the classes, "
+        'or no palette.txt if they mean nothing')
+    detail = f' (index {v} is {c}, not {known[v]})'
+    raise o.refuse('has another palette than the known one', cure, detail, 'decode')
 
 # %% ../nbs/00_core.ipynb #2810456a
 @patch
@@ -252,8 +268,10 @@ def read(self:LabelSpace,
     o = open_picture(fn, 'label map')
     if self.decode == 'palette': return self._from_colours(o)
     readings = read_numbers(o)
-    if readings is None: raise o.refuse(f'is a colour picture (mode {o.im.mode})', "save one grey id a pixel, or pass "
-        "decode='palette' and palette= if its colours are the classes", f', first pixel {o.im.getpixel((0,0))}')
+    if readings is None:
+        cure = "save one grey id a pixel, or pass decode='palette' and palette= if its colours are the classes"
+        first_pixel = f', first pixel {o.im.getpixel((0,0))}'
+        raise o.refuse(f'is a colour picture (mode {o.im.mode})', cure, first_pixel, 'decode')
     if o.im.mode == 'P':
         self._check_indices(o)
         if getattr(self, '_colours', {}): readings = readings[:1]
@@ -278,7 +296,7 @@ def as_ids(
     ids = segmap if isinstance(segmap, Tensor) else np.asarray(segmap)
     if isinstance(ids, Tensor): whole = not (ids.is_floating_point() or ids.is_complex())
     else: whole = ids.dtype.kind in 'iub'
-    if not whole: raise InputError(f'{name} holds {ids.dtype} values: ids are integers, convert it')
+    if not whole: raise InputError(f'{name} holds {ids.dtype} values', 'ids are integers, convert it')
     return torch.from_numpy(ids.astype(np.int64)) if isinstance(ids, np.ndarray) else ids.long()
 
 @patch
@@ -289,20 +307,21 @@ def check(self:LabelSpace,
     "Return `segmap` as an int64 tensor; raise `InputError` if it is not a map of library ids"
     ids,n = as_ids(segmap, name),self.n_classes
     if ids.ndim not in (2,3) or not ids.numel():
-        raise InputError(f'{name} has shape {tuple(ids.shape)}: a label map is [H,W] or [B,H,W], without channels')
+        raise InputError(f'{name} has shape {tuple(ids.shape)}', 'a label map is [H,W] or [B,H,W], without channels')
     low,high = int(ids.min()),int(ids.max())
     bad = low if low<0 else high
-    if low<0 or high>=n: raise InputError(f'{name} holds id {bad}, but there are {n} classes (codes): ids are 0..{n-1}')
+    what = f'{name} holds id {bad}, but there are {n} classes (codes)'
+    if low<0 or high>=n: raise InputError(what, f'ids are 0..{n-1}')
     return ids
 
 # %% ../nbs/00_core.ipynb #3698d45f
 def _grey(ids, name='segmap'):
     "Pillow image of integers `[H,W]` (array, tensor or image): mode L up to 255, mode I beyond"
     ids = to_np(as_ids(ids, name))
-    if ids.ndim != 2 or not ids.size: raise InputError(f'{name} has shape {ids.shape}: one map is [H,W]')
+    if ids.ndim != 2 or not ids.size: raise InputError(f'{name} has shape {ids.shape}', 'one map is [H,W]')
     low,high = ids.min(),ids.max()
     big = low if low < -2**31 else high if high >= 2**31 else None
-    if big is not None: raise InputError(f'{name} holds id {big}: ids have up to 31 bits, number them anew')
+    if big is not None: raise InputError(f'{name} holds id {big}', 'ids have up to 31 bits, number them anew')
     return Image.fromarray(ids.astype(np.uint8 if low>=0 and high<256 else np.int32))
 
 class TensorSegmap(TensorMask):

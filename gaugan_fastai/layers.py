@@ -10,13 +10,14 @@ import torch
 from torch import nn, Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
-from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook, remove_spectral_norm, spectral_norm
+from torch.nn.utils import remove_spectral_norm, spectral_norm
+from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook
 
 # %% ../nbs/04_layers.ipynb #09fd9b1a
 def leaky(
     x:Tensor # Any shape
 )->Tensor: # Same shape; negative values times 0.2
-    "Apply the leaky ReLU with slope 0.2 that SPADE's generator, critic and encoder share (arXiv 1903.07291, appendix A)."
+    "Apply the leaky ReLU with slope 0.2 of SPADE's generator, critic and encoder (arXiv 1903.07291, appendix A)"
     return F.leaky_relu(x, 0.2)
 
 # %% ../nbs/04_layers.ipynb #a67ee5f5
@@ -38,21 +39,25 @@ class _Divided(Function):
     def backward(ctx, grad):
         weight, u, v, sigma = ctx.saved_tensors
         W, G = weight.flatten(1), grad.contiguous().flatten(1)
-        if torch.is_grad_enabled(): sigma = u @ (W @ v)   # the gradient of a gradient: sigma depends on W
-        if torch.is_grad_enabled() or grad.is_cuda: res = G/sigma - torch.outer((G*W).sum()/sigma**2*u, v)
-        else: res = torch.addr(G, u, v, beta=1/sigma.item(), alpha=-(torch.einsum('ij,ij->i', G, W).sum()/sigma**2).item())
+        twice = torch.is_grad_enabled()   # the gradient of a gradient: sigma depends on W
+        if twice: sigma = u @ (W @ v)
+        if twice or grad.is_cuda: res = G/sigma - torch.outer((G*W).sum()/sigma**2*u, v)
+        else:
+            along = torch.einsum('ij,ij->i', G, W).sum()/sigma**2
+            res = torch.addr(G, u, v, beta=1/sigma.item(), alpha=-along.item())
         return res.view_as(weight), None, None, None
 
 # %% ../nbs/04_layers.ipynb #32d44e82
 class _Spectral(SpectralNorm):
-    "PyTorch's hook with fewer passes over the weight; a layer that divides its result by sigma (`takes_sigma(x)`) measures it itself"
+    "PyTorch's hook with fewer passes over the weight; a layer that divides by sigma (`takes_sigma`) measures it itself"
     exact = True   # False: PyTorch's own arithmetic
     def __call__(self, module, inputs):
         if not getattr(module, 'takes_sigma', lambda x: False)(*inputs): super().__call__(module, inputs)
 
     def measure(self, module, do_power_iteration):
         "u, v and sigma = u'Wv, after a round of power iteration if asked for"
-        W, u, v = getattr(module, self.name+'_orig').detach().flatten(1), *(getattr(module, self.name+o) for o in ('_u','_v'))
+        weight, u, v = (getattr(module, self.name+o) for o in ('_orig','_u','_v'))
+        W = weight.detach().flatten(1)
         wv = None
         for _ in range(self.n_power_iterations*do_power_iteration):
             torch.mv(W.T, u, out=v)
@@ -65,7 +70,7 @@ class _Spectral(SpectralNorm):
         return _Divided.apply(getattr(module, self.name+'_orig'), *self.measure(module, do_power_iteration))
 
 def own_spectral(layer):
-    "The spectral norm of a layer where it is ours, to `measure` sigma by; None where there is none or PyTorch's arithmetic is wanted"
+    "The spectral norm of a layer where it is ours, to `measure` sigma by; None where PyTorch's arithmetic is wanted"
     hook = next((o for o in layer._forward_pre_hooks.values() if isinstance(o, _Spectral)), None)
     return hook if hook and hook.exact and not hook.dim else None
 
@@ -73,10 +78,11 @@ def own_spectral(layer):
 def spectral(
     conv:nn.Module # A conv or linear layer; it is changed in place
 )->nn.Module: # The same layer
-    """Divide the layer's weight by its largest singular value, estimated by one round of power iteration per training forward.
+    """Divide the layer's weight by its largest singular value: a round of power iteration a training forward.
 
-    The weight is read as a matrix `[out, in*kh*kw]`. State keys: `weight_orig`, `weight_u`, `weight_v` (eps 1e-12), as in the
-    published checkpoints. In eval mode u and v stay as they are. Miyato et al., arXiv 1802.05957, algorithm 1."""
+    The weight is read as a matrix `[out, in*kh*kw]`. State keys: `weight_orig`, `weight_u`, `weight_v` (eps 1e-12),
+    as in the published checkpoints. In eval mode u and v stay as they are. Miyato et al., arXiv 1802.05957,
+    algorithm 1."""
     spectral_norm(conv, eps=1e-12)
     for o in conv._forward_pre_hooks.values():
         if type(o) is SpectralNorm: o.__class__ = _Spectral
@@ -101,7 +107,8 @@ def init_xavier(
 )->nn.Module: # The same network
     """Draw the weight of every conv and linear layer from Xavier's normal distribution and set biases to 0.
 
-    Where there is a spectral norm, `weight_orig` is drawn; u and v stay (see `refresh_spectral`). SPADE, arXiv 1903.07291, appendix A."""
+    Where there is a spectral norm, `weight_orig` is drawn; u and v stay (see `refresh_spectral`). SPADE, arXiv
+    1903.07291, appendix A."""
     for m in model.modules():
         if not isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)): continue
         nn.init.xavier_normal_(getattr(m, 'weight_orig', m.weight), gain)
@@ -113,7 +120,7 @@ def refresh_spectral(
     model:nn.Module, # Any network; its `weight_u` and `weight_v` are updated in place
     n:int=15, # Rounds of power iteration; 15 bring sigma of a fresh layer within a few percent
 )->nn.Module: # The same network
-    "Converge u and v of every spectral norm without a training forward, so that a fresh network can be used in eval mode."
+    "Converge u and v of every spectral norm without a training forward, so that a fresh network works in eval mode"
     for m in model.modules():
         for hook in m._forward_pre_hooks.values():
             if not isinstance(hook, SpectralNorm): continue
@@ -133,5 +140,6 @@ def fold_spectral(
 )->nn.Module: # The same network, with the same output in eval mode
     "Divide each weight by its sigma once and take the spectral norms off, for inference and export."
     for m in model.modules():
-        if any(isinstance(h, SpectralNorm) for h in m._forward_pre_hooks.values()): _plain_loading(remove_spectral_norm(m))
+        has_norm = any(isinstance(h, SpectralNorm) for h in m._forward_pre_hooks.values())
+        if has_norm: _plain_loading(remove_spectral_norm(m))
     return model

@@ -11,6 +11,7 @@ __all__ = ['frechet_distance', 'KIDFeatures', 'KID', 'kid', 'score_pictures', 'p
 import math, warnings
 import torch
 from fastai.vision.all import *
+from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities.data import dim_zero_cat
 from .core import *
@@ -28,7 +29,8 @@ def _centred(f):
     return torch.linalg.qr(r, mode='r')[1] if len(r)>r.shape[1] else r
 
 def _check_features(f):
-    if f.ndim!=2 or len(f)<2: raise InputError(f'features have shape {tuple(f.shape)}: a distance needs [n, d] with at least 2 pictures')
+    cure = 'a distance needs [n, d] with at least 2 pictures'
+    if f.ndim!=2 or len(f)<2: raise InputError(f'features have shape {tuple(f.shape)}', cure)
     return f.double()
 
 def frechet_distance(
@@ -37,8 +39,8 @@ def frechet_distance(
 )->float: # 0 for equal means and covariances
     """Compute the Fréchet distance of two sets of features, each taken for a Gaussian; in float64.
 
-    Biased: too large for small sets (see below), so compare only values at equal n. Heusel et al., arXiv 1706.08500, eq. 6.
-    Raises `InputError` for fewer than two rows."""
+    Biased: too large for small sets (see below), so compare only values at equal n. Raises `InputError` for fewer than
+    two rows. Heusel et al., arXiv 1706.08500, equation 6."""
     f1,f2 = _check_features(f1),_check_features(f2)
     a,b = _centred(f1),_centred(f2)
     spread = (a**2).sum() + (b**2).sum() - 2*torch.linalg.svdvals(a@b.T).sum()
@@ -63,10 +65,11 @@ class KIDFeatures(nn.Module):
 
 # %% ../nbs/08_metrics.ipynb #373b3d73
 class KID(KernelInceptionDistance):
-    """Compare two sets of pictures in [-1, 1]: `update(x, real=True)`, `update(x, real=False)`, then `compute()` -> (mean, std) over subsets.
+    """Compare two sets of pictures in [-1, 1]: `update(x, real=True)` or `real=False`, then `compute()` -> (mean, std).
 
-    The subsets depend on `seed` alone; the global random state stays. The mean is unbiased at any size, the std tells how far one subset's value
-    scatters. Raises `InputError` for pictures out of range or too few. Bińkowski et al., arXiv 1801.01401, section 3.2."""
+    Mean and std are over random subsets, which depend on `seed` alone; the global random state stays. The mean is
+    unbiased at any size, the std tells how far one subset's value scatters. Raises `InputError` for pictures out of
+    range or too few. Bińkowski et al., arXiv 1801.01401, section 3.2."""
     def __init__(
         self,
         feature:nn.Module=None, # `[B,3,H,W]` -> `[B,d]`; `KIDFeatures()` if None
@@ -87,13 +90,15 @@ class KID(KernelInceptionDistance):
         n = min(len(dim_zero_cat(f)) if len(f) else 0 for f in (self.real_features, self.fake_features))
         self.subset_size = self.asked or max(2, n//2)
         if not 2<=self.subset_size<=n:
-            raise InputError(f'subsets of {self.subset_size} pictures cannot be drawn from {n}: KID needs 2 or more a side, and subset_size <= {n}')
+            cure = f'KID needs 2 or more a side, and subset_size <= {n}'
+            raise InputError(f'subsets of {self.subset_size} pictures cannot be drawn from {n}', cure, 'subset_size')
         with no_random(self.seed): return super().compute()
 
     def protocol(self):
         "What belongs to the score: features, numbers of pictures, subsets and seed"
         features,(n_real,n_fake) = getattr(self.inception, 'protocol', type(self.inception).__name__),self.n
-        return dict(features=features, n_real=n_real, n_fake=n_fake, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
+        drawn = dict(subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
+        return dict(features=features, n_real=n_real, n_fake=n_fake, **drawn)
 
 # %% ../nbs/08_metrics.ipynb #f7ac0099
 def _kid(fakes, reals, bs=16, **kwargs):
@@ -120,7 +125,8 @@ def kid(
 def _check_segmenter(segmenter, labels):
     "Raise `InputError` unless the segmenter knows just these classes"
     known = segmenter.card.get('codes', labels.codes)
-    if known!=list(labels.codes): raise InputError(f'the segmenter was trained for {known}, but the labels are {list(labels.codes)}')
+    asked = list(labels.codes)
+    if known != asked: raise InputError(f'the segmenter was trained for {known}, but the labels are {asked}')
 
 def score_pictures(
     fakes, # Painted pictures `[N,3,H,W]` in [-1, 1]
@@ -131,9 +137,10 @@ def score_pictures(
     split:str='', # Which pictures these are, for the protocol
     **kwargs, # `subsets`, `subset_size`, `seed`, `feature` of `KID`
 )->dict: # kid, kid_std, miou, accuracy, per_class, absent, protocol
-    "Score painted pictures against photos (KID) and against their maps (mIoU, pixel accuracy), and say how it was done."
+    "Score painted pictures against photos (KID) and against their maps (mIoU, accuracy), and say how it was done."
     if fakes.shape[-2:]!=reals.shape[-2:]:
-        raise InputError(f'fakes are {tuple(fakes.shape[-2:])} and reals {tuple(reals.shape[-2:])} pixels: compare pictures of one size')
+        sizes = f'fakes are {tuple(fakes.shape[-2:])} and reals {tuple(reals.shape[-2:])} pixels'
+        raise InputError(sizes, 'compare pictures of one size')
     segmaps = labels.check(segmaps, 'segmaps')
     m = _kid(fakes, reals, **kwargs)
     mean,std = m.compute()
@@ -167,16 +174,17 @@ def score_learner(
     segmenter:Segmenter=None, # See `score_pictures`
     **kwargs, # Passed to `score_pictures`
 )->dict: # See `score_pictures`
-    "Score what a learner paints from the maps of a loader, with its averaged weights where it has some, as `predict` does."
+    "Score what a learner paints from the maps of a loader, with averaged weights where it has some, as `predict` does."
     with learn.painting() as gen: fakes,reals,segs = paint_all(gen, ifnone(dl, learn.dls.valid))
     return score_pictures(fakes, reals, segs, learn.dls.labels, segmenter, **kwargs)
 
 # %% ../nbs/08_metrics.ipynb #60d08bcc
 def _read_pictures(folder, stems, size):
-    "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; raises `InputError` naming the first that is missing"
+    "Pictures `[N,3,H,W]` of these stems, scaled smoothly to `size`; `InputError` names the first that is missing"
     files = {o.stem: o for o in get_image_files(folder, recurse=False)}
     for o in stems:
-        if o not in files: raise InputError(f'{folder} has no picture {o}.png or {o}.jpg: name each picture as its label map')
+        what = f'{folder} has no picture {o}.png or {o}.jpg'
+        if o not in files: raise InputError(what, 'name each picture as its label map')
     ims = [read_photo(files[o]).resize(size[::-1], Image.Resampling.BICUBIC) for o in stems]
     return torch.from_numpy(np.stack(ims)).permute(0,3,1,2)/127.5-1
 
@@ -197,23 +205,20 @@ def score_folder(
 # %% ../nbs/08_metrics.ipynb #98183d2e
 def _unit_range(fakes, photos):
     "Both as float64 in 0..1, checked"
-    a,b = (check_pictures(o, name).as_subclass(Tensor).double().clamp(-1, 1)/2+.5 for o,name in ((fakes,'fakes'), (photos,'photos')))
+    both = check_pictures(fakes, 'fakes'),check_pictures(photos, 'photos')
+    a,b = (o.double().clamp(-1, 1)/2+.5 for o in both)
     if a.shape==b.shape and min(a.shape[-2:])>=11: return a,b
-    raise InputError(f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}: reconstructions are compared one by one, at 11x11 pixels or more')
+    shapes = f'fakes are {tuple(a.shape)} and photos {tuple(b.shape)}'
+    raise InputError(shapes, 'reconstructions are compared one by one, at 11x11 pixels or more')
 
 def ssim(
     fakes, # Pictures `[N,3,H,W]` in [-1, 1]
     photos, # What each of them should be, the same shape
 )->Tensor: # `[N]`, 1 for equal pictures; float64
-    "Structural similarity, data range 1, in windows of 11x11 with Gaussian weights of deviation 1.5 (Wang et al. 2004, section III)"
+    "Structural similarity in windows of 11x11 that lie wholly in the picture (Wang et al. 2004, section III)"
     a,b = _unit_range(fakes, photos)
-    w = torch.exp(-torch.arange(-5., 6, device=a.device).double()**2/(2*1.5**2))
-    w = (w/w.sum()).outer(w/w.sum())[None,None]
-    mean = lambda x: F.conv2d(x.flatten(0, 1)[:,None], w)
-    m,n,c1,c2 = mean(a),mean(b),.01**2,.03**2
-    va,vb,cov = mean(a*a)-m*m,mean(b*b)-n*n,mean(a*b)-m*n
-    value = (2*m*n+c1)*(2*cov+c2)/((m*m+n*n+c1)*(va+vb+c2))
-    return value.view(len(a), -1).mean(1)
+    _,at_each_pixel = structural_similarity_index_measure(a, b, data_range=1., return_full_image=True, reduction='none')
+    return at_each_pixel[...,5:-5,5:-5].flatten(1).mean(1)
 
 def reconstruction_scores(
     fakes, # Pictures `[N,3,H,W]` in [-1, 1]
@@ -222,4 +227,5 @@ def reconstruction_scores(
     "Compare each picture with the photo it should be (SEAN, arXiv 1911.12861, table 1)"
     a,b = _unit_range(fakes, photos)
     rmse = ((a-b)**2).flatten(1).mean(1).sqrt()
-    return dict(ssim=ssim(fakes, photos).mean().item(), psnr=(-20*rmse.log10()).mean().item(), rmse=rmse.mean().item())
+    each = dict(ssim=ssim(fakes, photos), psnr=-20*rmse.log10(), rmse=rmse)
+    return {k: o.mean().item() for k,o in each.items()}

@@ -24,9 +24,10 @@ def write_whole(
 ): # Path to write to in the meantime
     """Write beside `file`; only when all is on the disk does the new file take its place.
 
-    Raises `InputError` where the disk or the folder does not take it; the old file, if there is one, is untouched then."""
+    Raises `InputError` where the disk or the folder does not take it; the old file, if there is one, is untouched."""
     file = Path(file)
-    if not file.parent.is_dir(): raise InputError(f'{file} cannot be written: there is no folder {file.parent}, make it first')
+    cure = f'there is no folder {file.parent}, make it first'
+    if not file.parent.is_dir(): raise InputError(f'{file} cannot be written', cure)
     part = file.with_name(file.name + '.part')
     try:
         yield part
@@ -37,7 +38,8 @@ def write_whole(
         except OSError: pass
         if not _is_about_the_disk(e): raise
         why = getattr(e, 'strerror', None) or 'the disk took only a part of it'
-        raise InputError(f'{file} cannot be written ({why}): make room or choose another folder; what was there is untouched') from e
+        cure = 'make room or choose another folder; what was there is untouched'
+        raise InputError(f'{file} cannot be written ({why})', cure) from e
 
 # %% ../nbs/00a_safe.ipynb #f8b0043a
 def not_finite(
@@ -59,4 +61,5 @@ def check_finite(
     bad = not_finite(tensors)
     if not bad: return
     named = ', '.join(bad[:3]) + ', ...'*(len(bad)>3)
-    raise InputError(f'{what} holds numbers that are none (nan or inf) in {len(bad)} of {len(tensors)} tensors ({named}): {cure}')
+    where = f'{len(bad)} of {len(tensors)} tensors ({named})'
+    raise InputError(f'{what} holds numbers that are none (nan or inf) in {where}', cure)

@@ -1,7 +1,8 @@
 """What a user gets for input that cannot work: one sentence with file, value and cure. The table in docs/bad_input.md is made here.
 
 Write it anew after a change of messages: GAUGAN_WRITE_TABLES=1 pytest tests/test_bad_input.py"""
-import os, struct, zlib
+import copy, os, pickle, re, struct, zlib
+from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from conftest import ROOT
@@ -427,20 +428,27 @@ def _(d): PairedDataLoaders.from_pairs([(ids(),COLOURS[ids()]/255)], [(ids(),COL
 
 # ----------------------------------------------------------------------------------------------------------------
 
-def message(name, folder):
-    "What is raised by the case `name`, or by loading what it left behind; the folder is called DATA"
+def error(name, folder):
+    "What is raised by the case `name`, or by loading what it left behind"
     folder.mkdir()
     data(folder)
     with pytest.raises(InputError) as e:
         cases[name][0](folder)
         load(folder)
-    return str(e.value).replace(str(folder), 'DATA')
+    return e.value
+
+def message(name, folder):
+    "Its sentence, in which the folder is called DATA"
+    return str(error(name, folder)).replace(str(folder), 'DATA')
 
 @pytest.mark.parametrize('name', cases)
 def test_bad_input_is_named(name, tmp_path):
-    said = message(name, tmp_path/'d')
+    e = error(name, tmp_path/'d')
+    said = str(e).replace(str(tmp_path/'d'), 'DATA')
     assert [o for o in cases[name][1] if o not in said] == [], said
     assert '\n' not in said and len(said) < 340
+    options = re.findall(r'\b(void|decode|palette|bs|flip|color|size|load|edges|path)=', e.cure or '')
+    assert not options or e.option in options, 'the cure names an argument, so `option` should too'
 
 def test_good_input_is_taken(tmp_path):
     folder = tmp_path/'d'
@@ -457,3 +465,45 @@ def test_table_is_what_the_messages_say(tmp_path):
         RULES, '## What is said', '', '| what is wrong | message |', '|---|---|', *rows]) + '\n'
     if os.environ.get('GAUGAN_WRITE_TABLES') == '1': TABLE.write_text(text, encoding='utf-8')
     assert TABLE.read_text(encoding='utf-8') == text, 'messages changed: run it with GAUGAN_WRITE_TABLES=1'
+
+# -- the error itself ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('args,what,cure,words', [
+    (('a.png is green', 'paint it blue'), 'a.png is green', 'paint it blue', 'a.png is green: paint it blue'),
+    (('a: b is green', 'paint: blue'), 'a: b is green', 'paint: blue', 'a: b is green: paint: blue'),
+    (('a.png is green: paint it: blue',), 'a.png is green', 'paint it: blue', 'a.png is green: paint it: blue'),
+    (('no cure is known',), 'no cure is known', None, 'no cure is known'),
+    (('line\nbreak', 'mend it'), 'line\nbreak', 'mend it', 'line\\nbreak: mend it')])
+def test_an_error_keeps_its_parts(args, what, cure, words):
+    e = InputError(*args)
+    assert (e.what, e.cure, e.option, e.fact, e.file, str(e)) == (what, cure, None, what, None, words)
+
+def test_an_error_travels_with_its_parts():
+    e = InputError('a.png is green', 'paint it blue', 'palette', fact='it is green', file=Path('a.png'))
+    e.values = [1, 2]
+    for o in (pickle.loads(pickle.dumps(e)), copy.copy(e), copy.deepcopy(e)):
+        assert type(o) is InputError and str(o) == str(e) == 'a.png is green: paint it blue' and o.args == e.args
+        assert (o.what, o.cure, o.option, o.fact, o.file, o.values) == (
+            'a.png is green', 'paint it blue', 'palette', 'it is green', Path('a.png'), [1, 2])
+    with pytest.raises(InputError) as caught:
+        try: int('x')
+        except ValueError as cause: raise e from cause
+    assert caught.value is e and isinstance(e.__cause__, ValueError)
+
+class _GreenData(torch.utils.data.Dataset):
+    def __len__(self): return 2
+    def __getitem__(self, i): raise InputError('a.png is green', 'paint it blue', 'palette')
+
+def test_an_error_in_a_process_that_loads_is_one_sentence():
+    with pytest.raises(InputError) as caught: list(torch.utils.data.DataLoader(_GreenData(), num_workers=1))
+    e = caught.value
+    assert (str(e), e.what, e.cure) == ('a.png is green: paint it blue', 'a.png is green', 'paint it blue')
+
+def test_options_are_named(tmp_path):
+    fn = tmp_path/'a.png'
+    for values, option in (([0, 255], 'decode'), ([0, 1, 255], 'void'), ([1, 2, 3], 'codes'), ([0, 257*2], None), ([0, 9], 'decode')):
+        Image.fromarray(np.array([values], np.uint16)).save(fn)
+        with pytest.raises(InputError) as caught: LabelSpace(['a', 'b', 'c'], void=None).read(fn)
+        assert caught.value.option == option, caught.value
+    with pytest.raises(InputError) as caught: LabelSpace(['void', 'other'])
+    assert caught.value.option == 'void'

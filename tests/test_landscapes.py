@@ -1,9 +1,10 @@
 "Drawn scenes: the same everywhere, every class there, every style factor moves what it names and nothing else"
-import hashlib, subprocess, sys
+import hashlib, math, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from gaugan_fastai.core import InputError
+from gaugan_fastai.data import canvas, daylight
 from gaugan_fastai.data.canvas import Canvas, fbm
 from gaugan_fastai.data.landscapes import *
 
@@ -182,3 +183,48 @@ def test_committed_photos_are_the_drawn_ones():
     for stem in ('00000', '00011'):
         photo = np.asarray(Image.open(ROOT/f'data/landscapes/train/images/{stem}.jpg')).astype(int)
         assert abs(photo-draw_landscape(int(stem)).photo).mean() < 6
+
+# -- what the three modules of drawn scenes share ------------------------------------------------------------------
+
+def test_a_key_has_a_stream_of_its_own():
+    a, b = canvas.rng_of(3, 1).random(4), canvas.rng_of(3, 2).random(4)
+    assert (canvas.rng_of(3, 1).random(4) == a).all() and (a != b).all()
+
+def test_pixel_centres(): assert canvas.pixel_centres(4).tolist() == [.125, .375, .625, .875]
+
+def test_splines_keep_straight_lines_and_are_smooth():
+    at = canvas.pixel_centres(9)
+    line = canvas.join_lattice(np.arange(-1., 5)[:, None], at, 3)
+    assert line.shape == (9, 1) and np.abs(line[:, 0] - 3*at).max() < 1e-12
+    bump = canvas.join_lattice(np.eye(6)[:, 2:3], np.linspace(0, 1, 301), 3)[:, 0]
+    assert bump.max() == pytest.approx(2/3) and np.abs(np.diff(bump, 2)).max() < 1e-3
+
+def test_layout_and_style_agree_about_the_hour():
+    for seed in range(20):
+        season, hour = canvas.season_and_hour(seed)
+        style = daylight.draw_style(seed)
+        assert (style['season'], style['hour']) == (daylight.seasons[season], hour)
+
+@pytest.mark.parametrize('bad', [-1, 1.5, '3', None])
+def test_seeds_that_name_no_scene(bad):
+    assert canvas.check_seed(np.int64(7)) == 7
+    with pytest.raises(InputError, match='names no scene'): canvas.check_seed(bad)
+
+@pytest.mark.parametrize('bad', [15, 4097, (64, 8), (64, 64, 64), 64., '64'])
+def test_sizes_that_cannot_be_drawn(bad):
+    assert canvas.check_scene_size(64) == (64, 64) and canvas.check_scene_size([16, 4096]) == (16, 4096)
+    with pytest.raises(InputError, match='cannot be drawn'): canvas.check_scene_size(bad)
+
+def test_styles_are_checked():
+    style = daylight.draw_style(0)
+    assert daylight.check_style(style) is style
+    wrong = ('haze', 'much', "haze='much'"), ('roof', (1, 0), 'roof='), ('sky', (0, 0, math.nan), 'sky='), ('ruf', 1, "'ruf'")
+    for name, value, words in wrong:
+        with pytest.raises(InputError) as e: daylight.check_style({**style, name: value})
+        assert words in str(e.value) and 'draw_style' in e.value.cure
+    with pytest.raises(InputError, match='lacks'): daylight.check_style({k: v for k, v in style.items() if k != 'haze'})
+
+def test_codes_and_colours_belong_together():
+    labels = canvas.landscape_labels()
+    assert labels.codes == canvas.landscape_codes and (labels.palette == canvas.landscape_palette).all()
+    assert labels.table[:20].tolist() == [*range(19), -1]

@@ -172,6 +172,13 @@ def test_history_as_a_table(tmp_path):
 
 # -- scores ------------------------------------------------------------------------------------------------------
 
+def test_blend_of_codes():
+    a, b = torch.zeros(1, 3, 2), torch.zeros(1, 3, 2)
+    a[:, :2], b[:, 1:] = 1, 3                       # class 0 is in a alone, class 2 in b alone
+    assert styles.blend(a, b, .25)[0, :, 0].tolist() == [1, 1.5, 3]
+    assert styles.blend(a, b, {'y': .5}, ['x', 'y', 'z'])[0, :, 0].tolist() == [1, 2, 3]
+    assert styles.interpolate is styles.blend
+
 def test_confusion_by_hand():
     cm = segmenter.confusion(ids([0, 1, 1, 1]), ids([0, 0, 1, 1]), 3)
     assert cm.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 from ..core import InputError
 from .canvas import *
-from .canvas import _centres, _check_seed, _check_size, _codes, _join, _palette, _rng
-from .daylight import _check_style, draw_style
+from .daylight import check_style, draw_style
 
 _all_ = ['draw_layout', 'draw_style', 'landscape_labels']
 
@@ -27,7 +26,7 @@ def _clip(x, low=0., high=1.): return np.minimum(np.maximum(x, _F(low)), _F(high
 
 # %% ../../nbs/02_data.landscapes.ipynb #0936955b
 @lru_cache(maxsize=32)
-def _is(*ids): return np.isin(np.arange(len(_codes)), ids)
+def _is(*ids): return np.isin(np.arange(len(landscape_codes)), ids)
 
 def _rgb(*c): return np.array(c, _F)[:, None, None]
 
@@ -37,10 +36,12 @@ def _soft(mask, cells):
     x, block = mask.astype(_F), max(1, round(mask.shape[0]/cells))
     for n in mask.shape:
         c = -(-n//block)
-        x = x.take(np.arange(c*block).clip(0, n-1), axis=0).reshape(c, block, -1).sum(1).T*_F(1/block)
+        blocks = x.take(np.arange(c*block).clip(0, n-1), axis=0).reshape(c, block, -1)
+        x = blocks.sum(1).T*_F(1/block)
     for n in mask.shape:
         c = -(-n//block)
-        x = _join(x.take(np.arange(-2, c+2).clip(0, c-1), axis=0), (_centres(n)*n/block+.5)/(c+1), c+1).T
+        lattice = x.take(np.arange(-2, c+2).clip(0, c-1), axis=0)
+        x = join_lattice(lattice, (pixel_centres(n)*n/block+.5)/(c+1), c+1).T
     return np.ascontiguousarray(x)
 
 def _rows(mask):
@@ -51,7 +52,8 @@ def _rows(mask):
 def _runs(ids, axis):
     "First and last index of the run of equal ids that a pixel lies in, along an axis"
     ids = ids if axis == 0 else np.ascontiguousarray(ids.T)
-    i, step, edge = np.arange(len(ids), dtype=np.int32)[:, None], ids[1:] != ids[:-1], np.ones((1, ids.shape[1]), bool)
+    i = np.arange(len(ids), dtype=np.int32)[:, None]
+    step, edge = ids[1:] != ids[:-1], np.ones((1, ids.shape[1]), bool)
     first = np.maximum.accumulate(np.concatenate([edge, step])*i, 0)
     last = len(ids)-1-np.maximum.accumulate(np.concatenate([edge, step[::-1]])*i, 0)[::-1]
     return (first, last) if axis == 0 else (first.T, last.T)
@@ -59,17 +61,18 @@ def _runs(ids, axis):
 # %% ../../nbs/02_data.landscapes.ipynb #4b4fe9a2
 _flat, _air = _is(GRASS, FIELD, SAND, WATER, ROAD), _is(SKY, CLOUD, SUN, MOON)
 _stands = _is(TREE, FIR, ROCK, WALL, ROOF, WINDOW)
-_thing = np.where(_is(ROOF, WINDOW), WALL, np.arange(len(_codes))).astype(np.uint8)     # a house is one thing
+_thing = np.where(_is(ROOF, WINDOW), WALL, np.arange(len(landscape_codes))).astype(np.uint8)     # a house is one thing
 
 class _View:
     "What the painter reads off a label map and a style: horizon, distance, runs, sun; colours as float32 `[3,1,1]`"
     def __init__(self, seg, style, seed):
         self.seg, self.seed, (self.h, self.w) = seg, seed, seg.shape
-        self.aspect, self.rows, self.cols = self.w/self.h, _centres(self.h), _centres(self.w)
+        self.aspect, self.rows, self.cols = self.w/self.h, pixel_centres(self.h), pixel_centres(self.w)
         self.y, self.x = self.rows[:, None].astype(_F), (self.cols*self.aspect)[None].astype(_F)
         self.s = SimpleNamespace(**{k: _rgb(*v) if np.ndim(v) else v for k, v in style.items()})
-        self.has = np.bincount(seg.ravel(), minlength=len(_codes)) > 0
-        inner = (seg[2:, 1:-1] == seg[:-2, 1:-1]) & (seg[1:-1, 2:] == seg[1:-1, :-2])
+        self.has = np.bincount(seg.ravel(), minlength=len(landscape_codes)) > 0
+        inner = seg[2:, 1:-1] == seg[:-2, 1:-1]
+        inner &= seg[1:-1, 2:] == seg[1:-1, :-2]
         self.border = np.pad(~inner, 1)                                             # pixels between two things
         self.read_depth()
         self.read_light()
@@ -94,7 +97,8 @@ class _View:
         self.side = math.tanh(2*(self.aspect/2-self.sun[0]))                        # +1: light from the left
         self.night = min(max((self.s.hour-20.2)/1.2, 5.6-self.s.hour, 0), 1)
         dx, dy = (self.x-_F(self.sun[0]))**2, 1.4*(self.y-_F(self.sun[1]))**2
-        self.glow = sum(_F(a*self.s.glare)*np.exp(dy/_F(-b))*np.exp(dx/_F(-b)) for a, b in ((.75, .05), (.5, .4)))
+        def halo(strength, wide): return _F(strength*self.s.glare)*np.exp(dy/_F(-wide))*np.exp(dx/_F(-wide))
+        self.glow = sum(halo(*o) for o in ((.75, .05), (.5, .4)))
 
     def noise(self, n, cells, octaves, gain, rows=None):
         "fBm as float32 `[H,W]`; `cells` for a height of the picture, down and across"
@@ -111,13 +115,14 @@ class _View:
 # %% ../../nbs/02_data.landscapes.ipynb #51168c95
 def _sky(v):
     "Zenith to horizon, the glow of the sun, thin high cloud, stars"
-    s, n = v.s, max(int(np.nonzero(_air[v.seg].any(1))[0].max(initial=0)), int(v.horizon*v.h))+1   # rows to paint
+    s, lowest = v.s, int(np.nonzero(_air[v.seg].any(1))[0].max(initial=0))
+    n = max(lowest, int(v.horizon*v.h))+1                                       # rows to paint
     t = np.clip(v.y[:n]/_F(max(v.horizon, .05)), 0, 1)**_F(1.4)
     sky = _mix(_mix(s.sky, s.horizon, t), s.glow*_F(1.05), _clip(v.glow[:n]*_F(.85)))
     wisp = _clip(1.2*v.noise(0, (5, 2), 4, .6, v.rows[:n])-.15)*_F(.5*s.cirrus)
     sky += (s.light*_F(.6)+s.horizon*_F(.4)-sky)*wisp
     if v.night > 0:
-        star = _rng(v.seed, 6).random((140, 3))
+        star = rng_of(v.seed, 6).random((140, 3))
         y, x = (star[:, 0]*v.horizon*v.h).astype(int), (star[:, 1]*v.w).astype(int)
         sky[:, y, x] += (.9*v.night*star[:, 2]**3).astype(_F)
     return sky
@@ -125,13 +130,13 @@ def _sky(v):
 # %% ../../nbs/02_data.landscapes.ipynb #9b84167a
 def _ground_noise(v):
     "Noise on flat ground as we see it: large near our feet, fine and flattened towards the horizon"
-    rng, level, out = _rng(v.seed, 30), -np.log2(v.near+_F(.03)), 0
+    rng, level, out = rng_of(v.seed, 30), -np.log2(v.near+_F(.03)), 0
     for o in range(6):
         n, across = 3*2**o, max(1, round(3*2**o*v.aspect))
         if n > .5*v.h: break
         weight = np.exp(_F(-.3)*(level-_F(o-1.2))**2)
         lattice = (rng.random((2*n+3, across+3))*2.6-1.3).astype(_F)
-        out = out + weight*_join(_join(lattice, v.ground_rows, 2*n).T, v.cols, across).T
+        out = out + weight*join_lattice(join_lattice(lattice, v.ground_rows, 2*n).T, v.cols, across).T
     return out
 
 # %% ../../nbs/02_data.landscapes.ipynb #27ce1aac
@@ -143,7 +148,7 @@ _materials = dict(  # chkstyle: ignore-node
     grass=(.1, .1, .5, 0, .28, .5), field=(.1, 0, .4, 0, .25, .5), sand=(.1, 0, .35, 0, .14, .4),
     rock=(1.4, .3, 0, .9, .30, .3), water=(0, 0, 0, 0, 0, .3), road=(0, 0, .2, 0, .12, .4),
     wall=(0, 0, 0, 0, .06, .3), roof=(0, .1, 0, .1, .12, .3), window=(0, 0, 0, 0, 0, .3))
-_materials = np.array([_materials.get(name, (0,)*6) for name in _codes], _F).T
+_materials = np.array([_materials.get(name, (0,)*6) for name in landscape_codes], _F).T
 
 def _relief(v, big, leaf, ground):
     "Height of every surface: its material's mixture of noises, ridges on stone, roundness, furrows in a field"
@@ -160,14 +165,17 @@ def _relief(v, big, leaf, ground):
 # %% ../../nbs/02_data.landscapes.ipynb #cfc8b3ad
 def _shadows(v, lit):
     "Darken the ground beside what stands on it, on the side away from the light"
-    step, shade = max(1, v.h//40), np.pad(_soft(_stands[v.seg], 24), 4*max(1, v.h//40), 'edge')
+    step = max(1, v.h//40)
+    shade = np.pad(_soft(_stands[v.seg], 24), 4*step, 'edge')
     down, across = 3*step, 4*step-round(3*v.side)*step
     shade = shade[down:down+v.h, across:across+v.w]
     return lit*(1-_F(.85)*_clip(1.5*shade)*(v.flat | (v.seg == SNOW)))
 
 def _around(x):
     "Sum of the four neighbours of each pixel that is not at the rim of the picture"
-    return x[..., 2:, 1:-1]+x[..., :-2, 1:-1]+x[..., 1:-1, 2:]+x[..., 1:-1, :-2]
+    below, above = x[..., 2:, 1:-1], x[..., :-2, 1:-1]
+    right, left = x[..., 1:-1, 2:], x[..., 1:-1, :-2]
+    return below+above+right+left
 
 def _heal(v, slope):
     "Where two things meet there is no cliff: the slope there is taken from the pixels beside"
@@ -180,27 +188,32 @@ def _built(v):
     "What people made, as a factor of brightness: boards and eaves, tiles, wheel tracks and a broken line on grey roads"
     out = np.ones(v.seg.shape, _F)
     if v.has[WALL] or v.has[ROOF]:
-        foot, eaves = (v.base-v.i)*_F(math.pi/v.h), _clip(1-(v.i-v.top)*_F(45/v.h))
+        foot = (v.base-v.i)*_F(math.pi/v.h)
+        eaves = _clip(1-(v.i-v.top)*_F(45/v.h))
         out = _mix(out, (1+_F(.06)*np.sin(80*foot))*(1-_F(.38)*eaves), v.seg == WALL)
-        out = _mix(out, 1+_F(.12)*np.sin(128*foot)+_F(.08)*np.sin(_F(96*math.pi)*v.x), v.seg == ROOF)
+        tiles = 1+_F(.12)*np.sin(128*foot)+_F(.08)*np.sin(_F(96*math.pi)*v.x)
+        out = _mix(out, tiles, v.seg == ROOF)
     if v.has[ROAD]:
         width = (v.right-v.left+1).astype(_F)
         across, wide = (np.arange(v.w, dtype=_F)-v.left+_F(.5))/width-_F(.5), width/_F(v.h)
         tracks = 1+_F(.14)*np.cos(across*_F(4*math.pi))*_clip(12*wide-_F(.5))
         grey = float(np.clip(1.2-9*np.ptp(v.s.road), 0, 1))
-        dashes = _clip(3*np.cos(15*np.log(v.near+_F(.03))))*_clip(10*wide-_F(.6))*_F(1.3*grey)
+        dashes = _clip(3*np.cos(15*np.log(v.near+_F(.03))))
+        dashes = dashes*_clip(10*wide-_F(.6))*_F(1.3*grey)
         out = _mix(out, tracks + dashes*_clip(_F(1.6)-90*abs(across)*wide/(6*wide+_F(.2))), v.seg == ROAD)
     return out
 
 # %% ../../nbs/02_data.landscapes.ipynb #29983536
 def _colors(v, leaf):
     "Own colour of every pixel `[3,H,W]`: its class's; trunks brown, flowers in the grass, frost on what stands"
-    color = np.concatenate([getattr(v.s, name)[:, 0] for name in _codes], 1).take(v.seg, axis=1)
+    color = np.concatenate([getattr(v.s, name)[:, 0] for name in landscape_codes], 1).take(v.seg, axis=1)
     if v.has[TREE] or v.has[FIR]:
-        thin, low = (v.right-v.left+1)*5 < v.bottom-v.top+1, (v.bottom-v.i)*5 < (v.bottom-v.top+1)*2
+        tall = v.bottom-v.top+1
+        thin, low = (v.right-v.left+1)*5 < tall, (v.bottom-v.i)*5 < tall*2
         color[:, _is(TREE, FIR)[v.seg] & thin & low] *= _rgb(.75, .52, .45)[..., 0]
     if v.s.flowers > 0 and v.has[GRASS]:
-        bloom = (v.seg == GRASS)*_clip(3*v.noise(5, (90, 90), 1, 1)-_F(1.2))*_clip(1.5*v.near)*_F(v.s.flowers)
+        bloom = (v.seg == GRASS)*_clip(3*v.noise(5, (90, 90), 1, 1)-_F(1.2))
+        bloom = bloom*_clip(1.5*v.near)*_F(v.s.flowers)
         color = _mix(color, _rgb(.98, .85, .75), bloom)
     if v.s.frost > 0:
         rime = (_is(TREE, FIR, FOREST, ROOF, ROCK)[v.seg])*_clip(.35+leaf)*_F(.8*v.s.frost)
@@ -218,7 +231,8 @@ def _land(v, big, leaf):
     land = _colors(v, leaf)*(v.s.light*lit+v.s.ambient)
     land *= (_rgb(1.15, 1, .8)*spots+1)*_built(v)
     if v.night > 0: land = _mix(land, land.mean(0)*_rgb(.9, 1, 1.2), _F(.5*v.night))        # little colour
-    mist = np.exp((v.base-v.i+1)*_F(-14/v.h))*_F(.8*v.s.mist)*_is(MOUNTAIN, HILL, FOREST)[v.seg]
+    mist = np.exp((v.base-v.i+1)*_F(-14/v.h))*_F(.8*v.s.mist)
+    mist = mist*_is(MOUNTAIN, HILL, FOREST)[v.seg]
     haze = _clip(_F(.85*v.s.haze)*_materials[5][v.seg]/(1+9*v.depth)+mist, 0, .92)
     return _mix(land, v.air, haze)
 
@@ -230,7 +244,8 @@ def _clouds(v, img):
     cover = _clip((_soft(mask, 26)[r]-_F(.44)+_F(.2)*puff)*_F(2.8))*mask[r]
     lit = _clip(_F(.62)+_F(.11)*v.slope(_soft(mask, 12)[r]+_F(.16)*puff, 1.))
     shade = v.s.ambient*_F(.75)+v.air.mean((1, 2), keepdims=True)*_F(.25)
-    color = v.s.cloud*(shade+v.s.light*(_F(.75)*lit)) + v.s.glow*(_F(.25)*v.glow[r])
+    color = v.s.cloud*(shade+v.s.light*(_F(.75)*lit))
+    color = color + v.s.glow*(_F(.25)*v.glow[r])
     img[:, r] = _mix(img[:, r], color, cover)
     return img
 
@@ -243,7 +258,8 @@ def _windows(v, img):
     "Glass by day; in the evening lamps, and their glow on what is near"
     mask, f = v.seg == WINDOW, ((v.i-v.top)/(v.bottom-v.top+1)).astype(_F)
     on = _F(v.s.lamps*min(v.night+min(max((v.s.hour-18.6)/2, 0), .8), 1))
-    glass, lamp = v.s.window*(v.s.ambient+v.s.light*_F(.4)) + v.air*(_F(.28)*(1-f)), _rgb(1.25, .86, .42)
+    glass = v.s.window*(v.s.ambient+v.s.light*_F(.4)) + v.air*(_F(.28)*(1-f))
+    lamp = _rgb(1.25, .86, .42)
     img = _mix(img, _mix(glass, lamp*(_F(.8)+_F(.3)*f), on), mask)
     return img + lamp*(_soft(mask, 20)*(on*_F(.45))) if on > 0 else img
 
@@ -268,7 +284,8 @@ def _water(v, img):
     shine = _clip(_F(.82-.25*s.wind)-_F(.45)*_clip(1.6*away)+_F(.12)*ripple)
     out = _mix(body, _F(.94)*_mirror(v, img, wave, rows), shine)
     out = _mix(out, v.air, _F(.35*s.haze)/(1+14*near))
-    glitter = np.exp(-((v.x-_F(v.sun[0]))/(_F(.05)+_F(.16)*near))**2)*_clip(1.6*wave-_F(.15))
+    glitter = np.exp(-((v.x-_F(v.sun[0]))/(_F(.05)+_F(.16)*near))**2)
+    glitter = glitter*_clip(1.6*wave-_F(.15))
     out += s.glow*(_F(.75)*glitter)
     if v.has[SAND] or v.has[ROCK]:
         shore = _soft(_is(SAND, ROCK)[v.seg], 40)[rows]
@@ -281,7 +298,8 @@ def _water(v, img):
 def _develop(v, img):
     "Glow over all, soften the stairs of the label map, roll off the highlights, round to bytes `[H,W,3]`"
     img = img + v.s.glow*(_F(.1)*v.glow)
-    img[:, 1:-1, 1:-1] += (_around(img)-4*img[:, 1:-1, 1:-1])*(v.border[1:-1, 1:-1]*_F(.15))
+    inner = np.s_[:, 1:-1, 1:-1]
+    img[inner] += (_around(img)-4*img[inner])*(v.border[1:-1, 1:-1]*_F(.15))
     over = _clip(img-_F(.6), 0, .8)
     img = _clip(np.minimum(img, _F(1.4), out=img)-_F(.625)*over*over)
     return np.ascontiguousarray((img*_F(255)+_F(.5)).astype(np.uint8).transpose(1, 2, 0))
@@ -289,8 +307,8 @@ def _develop(v, img):
 # %% ../../nbs/02_data.landscapes.ipynb #9da17b61
 def _check_map(segmap):
     seg = landscape_labels().check(segmap).numpy()
-    if seg.ndim != 2: raise InputError(f'segmap has shape {tuple(seg.shape)}: render paints one map [H,W] at a time')
-    _check_size(seg.shape)
+    if seg.ndim != 2: raise InputError(f'segmap has shape {tuple(seg.shape)}', 'render paints one map [H,W] at a time')
+    check_scene_size(seg.shape)
     return seg.astype(np.uint8)
 
 def _paint(v):
@@ -311,7 +329,7 @@ def render(
     seed:int=0, # Seed of the textures
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint the photo of a label map, reading horizon, distance and light off the map; raise `InputError` for bad input"
-    return _paint(_View(_check_map(segmap), _check_style(style), _check_seed(seed)))
+    return _paint(_View(_check_map(segmap), check_style(style), check_seed(seed)))
 
 # %% ../../nbs/02_data.landscapes.ipynb #622e26fd
 Scene = namedtuple('Scene', 'segmap photo style')
@@ -334,13 +352,13 @@ def write_landscapes(
     seed:int=0, # First seed
 ) -> Path: # The folder
     "Write `{train,val}/{images,labels}/SEED.{jpg,png}`, codes.txt, palette.txt; ids as 8-bit PNG, JPEG quality 90"
-    path, first = Path(path), _check_seed(seed)
+    path, first = Path(path), check_seed(seed)
     for part, seeds in (('train', range(n_train)), ('val', range(n_train, n_train+n_val))):
         for sub in ('images', 'labels'): (path/part/sub).mkdir(parents=True, exist_ok=True)
         for i in seeds:
             scene, stem = draw_landscape(first+i, size), f'{first+i:05d}'
             Image.fromarray(scene.photo).save(path/part/'images'/f'{stem}.jpg', quality=90)
             Image.fromarray(scene.segmap).save(path/part/'labels'/f'{stem}.png', optimize=True)
-    (path/'codes.txt').write_text('\n'.join(_codes)+'\n')
-    (path/'palette.txt').write_text(''.join(f'{r} {g} {b}\n' for r, g, b in _palette))
+    (path/'codes.txt').write_text('\n'.join(landscape_codes)+'\n')
+    (path/'palette.txt').write_text(''.join(f'{r} {g} {b}\n' for r, g, b in landscape_palette))
     return path

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from PIL import Image
 from ..core import *
-import gaugan_fastai.files as files
 from ..files import *
 
 # %% ../../nbs/02_data.layouts.ipynb #592a7817
@@ -21,9 +20,6 @@ class Pair(NamedTuple):
     segmap: object
     photo: object = None
     instances: object = None
-
-# %% ../../nbs/02_data.layouts.ipynb #e467a7bd
-_pictures,_EXTENSIONS = pictures_in,files._EXTENSIONS                       # names that older modules use
 
 # %% ../../nbs/02_data.layouts.ipynb #866b2681
 def alone(
@@ -59,7 +55,7 @@ def open_photo(
     if isinstance(photo, (np.ndarray,Tensor)):
         photo = np.asarray(photo)
         if photo.dtype==np.uint8 and photo.ndim==3 and photo.shape[-1]==3: return PILImage(Image.fromarray(photo))
-        raise InputError(f'photo is {photo.dtype} of shape {photo.shape}: pass uint8 [H,W,3], values 0..255')
+        raise InputError(f'photo is {photo.dtype} of shape {photo.shape}', 'pass uint8 [H,W,3], values 0..255')
     return PILImage(read_photo(photo))
 
 # %% ../../nbs/02_data.layouts.ipynb #ab5a0220
@@ -72,13 +68,11 @@ def _differ(pair, o, what, size, other):
     named = lambda o: f' {o}' if isinstance(o, (str,Path)) else ''
     (h,w),(H,W) = size,other
     lying = size == other[::-1] and isinstance(o, (str,Path)) and is_turned(o)
-    cure = 'they must show the same, so resize or crop one of them'
+    nearest = 'the map with nearest' if what == 'photo' else 'with nearest'
+    cure = f'they must show the same, so resize or crop to one size, {nearest}'
     if lying: cure = f'the {what} is turned by its EXIF tag, so turn the label map too'
-    sizes = f'label map{named(pair.segmap)} is {w}x{h} but {what}{named(o)} is {W}x{H} pixels'
-    e = InputError(f'{sizes} (width x height): {cure}')
-    e.fact,e.file = f'{what} and label map differ in size',o
-    e.cure = cure if lying else f'make both of one size, {"the map " * (what == "photo")}with nearest'
-    return e
+    sizes = f'label map{named(pair.segmap)} is {w}x{h} but {what}{named(o)} is {W}x{H} pixels (width x height)'
+    return InputError(sizes, cure, fact=f'{what} and label map differ in size', file=o)
 
 def check_pair(
     pair:Pair, # Paths, arrays or images
@@ -100,8 +94,8 @@ def folder_pairs(
 ) -> tuple: # train pairs, valid pairs, LabelSpace
     "Find the pairs of `path/{train,val}/{images,labels}`; raise `InputError` for whatever is missing"
     path = Path(path)
-    if not path.exists(): raise InputError(f'data folder {path} does not exist: check the path')
-    if not path.is_dir(): raise InputError(f'data folder {path} is a file: give the folder that holds codes.txt')
+    if not path.exists(): raise InputError(f'data folder {path} does not exist', 'check the path')
+    if not path.is_dir(): raise InputError(f'data folder {path} is a file', 'give the folder that holds codes.txt')
     labels = LabelSpace.from_file(path/'codes.txt', **kwargs)
     def part(o): return find_pairs(path/o/'images', path/o/'labels', path/o/'instances' if edges else None)
     return *(L(o).map(part).concat() for o in (train,valid)),labels
@@ -140,10 +134,11 @@ def camvid_pairs(
 ) -> tuple: # train pairs, valid pairs, LabelSpace
     "Find the pairs of fast.ai's CamVid (32 classes, 960x720); raise `InputError` if it cannot be had"
     try: path = Path(path) if path is not None else untar_data(URLs.CAMVID)
-    except Exception as e: raise InputError(f'CamVid cannot be downloaded from {URLs.CAMVID} ({type(e).__name__}): '
-        'unpack it where there is a network, and pass its folder as path=') from None
+    except Exception as e:
+        what = f'CamVid cannot be downloaded from {URLs.CAMVID} ({type(e).__name__})'
+        raise InputError(what, 'unpack it where there is a network, and pass its folder as path=', 'path') from None
     pairs,valid_txt = find_pairs(path/'images', path/'labels', suffix='_P'),path/'valid.txt'
-    if not valid_txt.is_file(): raise InputError(f'{valid_txt} is missing: write validation photos, one name a line')
+    if not valid_txt.is_file(): raise InputError(f'{valid_txt} is missing', 'write validation photos, one name a line')
     held_out = {unicodedata.normalize('NFC', o.strip()) for o in valid_txt.read_text(encoding='utf-8-sig').splitlines()}
     is_held_out = lambda o: unicodedata.normalize('NFC', o.photo.name) in held_out
     train,valid = (pairs.filter(lambda o: is_held_out(o) is part) for part in (False,True))

@@ -68,7 +68,9 @@ def show_batch(x:tuple, y:TensorImage, samples, ctxs=None, max_n=6, **kwargs):
     return get_show_batch_func(object)(x, y, samples, ctxs=ctxs, max_n=max_n, **kwargs)
 
 # %% ../../nbs/03_data.paired.ipynb #496ed350
-def _result_rows(samples, outs, max_n): return [(*s[:-1], o[0], s[-1]) for s,o in zip(samples[:max_n], outs)]
+def _result_rows(samples, outs, max_n):
+    "Put each output before the photo of its sample"
+    return [(*inputs, out[0], photo) for (*inputs,photo),out in zip(samples[:max_n], outs)]
 
 @dispatch
 def show_results(x:TensorSegmap, y:TensorImage, samples, outs, ctxs=None, max_n=6, **kwargs):
@@ -127,18 +129,24 @@ class PairedDataLoaders(DataLoaders):
         return res
 
 # %% ../../nbs/03_data.paired.ipynb #a9e80f25
-_for_loaders = set('val_bs device shuffle shuffle_train val_shuffle drop_last val_drop_last pin_memory prefetch_factor persistent_workers verbose after_batch before_batch timeout'.split())
+_for_loaders = set('val_bs device shuffle shuffle_train val_shuffle drop_last val_drop_last pin_memory prefetch_factor '
+    'persistent_workers verbose after_batch before_batch timeout'.split())
 
 def _check_options(train, valid, bs, flip, color, **kwargs):
     "Raise `InputError` for options that cannot work"
     for o in kwargs:
-        if o not in _for_loaders: raise TypeError(f'PairedDataLoaders has no option {o!r}: see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}')
+        if o in _for_loaders: continue
+        cure = f'see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}'
+        raise TypeError(f'PairedDataLoaders has no option {o!r}: {cure}')
     n = len(train)
-    if not n or not len(valid): raise InputError(f'{n} pairs to train and {len(valid)} to validate on: both need some')
-    if not isinstance(bs, int) or bs<1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
-    if bs>n: raise InputError(f'bs={bs} is more than the {n} training pairs, so no batch is ever full: lower bs')
+    pairs = f'{n} pairs to train and {len(valid)} to validate on'
+    if not n or not len(valid): raise InputError(pairs, 'both need some')
+    whole = isinstance(bs, int) and bs>0
+    if not whole: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
+    never_full = f'bs={bs} is more than the {n} training pairs, so no batch is ever full'
+    if bs>n: raise InputError(never_full, 'lower bs', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
-        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1: give a share, e.g. 0.5')
+        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1', 'give a share, e.g. 0.5', name)
 
 def _kept_blocks(labels, edges, resize):
     "The blocks of a pair by name; each opens and scales through a `Kept`"

@@ -21,7 +21,7 @@ def as_size(
     try: pair = tuple(operator.index(o) for o in pair)
     except TypeError: pair = ()
     if len(pair)==2 and min(pair)>0 and not isinstance(size, bool): return pair
-    raise InputError(f'{name}={size!r} is no picture size: give an int or (H, W) in pixels')
+    raise InputError(f'{name}={size!r} is no picture size', 'give an int or (H, W) in pixels', name)
 
 # %% ../../nbs/02_data.transforms.ipynb #f5ff193b
 def scaled_size(
@@ -54,7 +54,7 @@ class PairedResize(Transform):
         if load is None: return
         need = self.size if isinstance(load, (tuple,list)) else (min(self.size),)*2
         if all(n>=m for n,m in zip(as_size(load, 'load'), need)): return
-        raise InputError(f'load={load} is smaller than size={size}: nothing of that size can be cut out')
+        raise InputError(f'load={load} is smaller than size={size}', 'nothing of that size can be cut out', 'load')
 
     def _wh(self, o): return scaled_size(o.size[::-1], self.size, self.load)[::-1]
     def encodes(self, o:PILMask): return _like(o.resize(self._wh(o), Image.Resampling.NEAREST), o)
@@ -77,7 +77,7 @@ class PairedCrop(RandTransform):
 
     def encodes(self, o:PILBase):
         (w,h),(H,W) = o.size,self.size
-        if h<H or w<W: raise InputError(f'cannot cut {W}x{H} out of {w}x{h} pixels: use PairedResize before')
+        if h<H or w<W: raise InputError(f'cannot cut {W}x{H} out of {w}x{h} pixels', 'use PairedResize before')
         top,left = int(self.at[0]*(h-H+1)),int(self.at[1]*(w-W+1))
         return _like(o.crop((left, top, left+W, top+H)), o)
 
