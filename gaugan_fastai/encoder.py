@@ -89,6 +89,8 @@ class EncodedGAN(SynthesisGAN):
         mu, logvar = self.encoder(photo)
         return self.generator(*xb, z=reparameterise(mu, logvar)), dict(mu=mu, logvar=logvar)
 
+    def averaged(self): return {**super().averaged(), 'encoder.': self.encoder}
+
     def movers(self, turn):
         encoder = list(self.encoder.parameters()) if turn == 'generator' else []
         return [*super().movers(turn), *encoder]
