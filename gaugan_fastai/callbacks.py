@@ -23,9 +23,9 @@ from .watch import differences
 class ModelAverage(Callback):
     """Average the weights of the networks that the model names (`averaged()`), and make pictures with the average.
 
-    Validation, `predict`, `show_results`, `export` use the average, with batch-norm statistics re-estimated on the last `n_batches`
-    inputs (OASIS, arXiv 2012.04781, section 3). It is a model of its own: training goes on with the live weights, which
-    nothing here touches, and any thread may paint meanwhile. `learn.save` keeps both."""
+    Validation, `predict`, `show_results`, `export` use the average, with batch-norm statistics re-estimated on the last
+    `n_batches` inputs (OASIS, arXiv 2012.04781, section 3). It is a model of its own: training goes on with the live
+    weights, which nothing here touches, and any thread may paint meanwhile. `learn.save` keeps both."""
     order = 45
     def __init__(self,
         decay:float=0.999, # weight of the old average after a warm-up of (1+t)/(10+t)
@@ -42,7 +42,9 @@ class ModelAverage(Callback):
 
     def _nets(self): return self.learn.model.averaged()
     def _params(self): return {pre+k: p for pre,net in self._nets().items() for k,p in net.named_parameters()}
-    def _live(self): return {pre+k: v for pre,net in self._nets().items() for k,v in net.state_dict(keep_vars=True).items()}
+    def _live(self):
+        states = {pre: net.state_dict(keep_vars=True) for pre,net in self._nets().items()}
+        return {pre+k: v for pre,state in states.items() for k,v in state.items()}
 
     def before_train(self):
         here = {k: p.detach() for k,p in self._params().items()}
@@ -61,7 +63,7 @@ class ModelAverage(Callback):
 # %% ../nbs/07a_callbacks.ipynb #d1a54a05
 @patch
 def model(self:ModelAverage):
-    "A frozen copy of the model with the average in place of the weights; `InputError` where it holds numbers that are none"
+    "A frozen copy of the model with the average in place of the weights; `InputError` where that has nan or inf"
     with self.guard:
         if self.stale or not self.made: self._make()
         return self._around(self.made)
@@ -86,11 +88,12 @@ def _make(self:ModelAverage):
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 def _running_norms(nets):
-    return [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm)]
+    return [m for m in norms if m.track_running_stats]
 
 @patch
 def _reestimate(self:ModelAverage, model):
-    "Batch-norm statistics and spectral norms' vectors of a frozen `model`, in place: make the kept batches in training mode"
+    "Batch-norm statistics and spectral norms' vectors of a frozen `model`, in place, by the kept batches in training mode"
     nets = list(model.averaged().values())
     for m in _running_norms(nets):
         m.reset_running_stats()
@@ -120,7 +123,7 @@ def load_state_dict(self:ModelAverage, sd):
 
 @patch
 def misfit(self:ModelAverage, sd):
-    "Say why `sd` is no state of this average, in words; '' where it is one. Networks that it lacks wholly are no fault (old files)"
+    "Say why `sd` is no state of this average; '' where it is one. Networks that it lacks wholly are no fault (old files)"
     if not {'t', 'shadow', 'buffers'} <= set(sd): return 'the average is incomplete'
     if not sd['shadow']: return ''
     held = {**sd['shadow'], **sd['buffers']}
@@ -130,7 +133,7 @@ def misfit(self:ModelAverage, sd):
 
 # %% ../nbs/07a_callbacks.ipynb #fc41fcc8
 class SampleGrid(Callback):
-    "After every `every` epochs paint the same `n` validation maps: `self.grids` keeps them, `path` gets them as PNG, `show` displays them"
+    "After every `every` epochs paint the same `n` validation maps, into `grids`, as PNG into `path`, and shown with `show`"
     order, run_valid = 70, False
     def __init__(self, n:int=4, every:int=1, path=None, show:bool=False): store_attr()
     def before_fit(self):
@@ -145,10 +148,13 @@ class SampleGrid(Callback):
             fake = gen(*[o.to(device) for o in xb])
         return image_grid(*input_pictures(xb, self.learn.dls.palette), to_u8(fake), to_u8(photo))
     def _batch(self):
-        if not hasattr(self, 'batch'): self.batch = self.learn.dls.valid.new(shuffle=False, drop_last=False, bs=self.n).one_batch()
+        if hasattr(self, 'batch'): return self.batch
+        dl = self.learn.dls.valid.new(shuffle=False, drop_last=False, bs=self.n)
+        self.batch = dl.one_batch()
         return self.batch
     def after_epoch(self):
-        if not hasattr(self.learn, 'epoch') or not self.learn.loss_means.sums.get('train') or (self.epoch + 1) % self.every: return
+        if not hasattr(self.learn, 'epoch') or not self.learn.loss_means.sums.get('train'): return
+        if (self.epoch + 1) % self.every: return
         grid = self.draw()
         self.grids.append(grid)
         if self.path: self._write(grid, Path(self.path)/f'epoch_{len(self.learn.history):03d}.png')
@@ -177,7 +183,7 @@ def constant_then_linear(
     decay:float, # Last part of the training in which they fall to 0
     done:float=0., # Part of the training that was done before this fit
 ):
-    "The same in parts of a training that may have begun before: a function of the part of *this* fit that is done, 0..1"
+    "The same in parts of a training that may have begun before: a function of the part of *this* fit that is done"
     def _sched(pct): return lrs*_falling((1-done)*(1-pct), decay)
     return _sched
 
@@ -200,7 +206,7 @@ def fit_constant_linear(self:TurnsLearner,
 
 # %% ../nbs/07a_callbacks.ipynb #19091e68
 class TimeBudget(Callback):
-    "End the fit after `minutes`; schedules see the share of the time that has passed (give `fit` more epochs than it can do)"
+    "End the fit after `minutes`; schedules see the share of the time that has passed (give `fit` more epochs than it can)"
     order, run_valid = 35, False   # before LossMeans (40), Recorder (50), ParamScheduler (60)
     def __init__(self, minutes:float, clock=time.monotonic): store_attr()
     def before_fit(self): self.start, self.over = self.clock(), False
@@ -211,7 +217,8 @@ class TimeBudget(Callback):
             self.over = True
             raise CancelTrainException()
     def after_train(self):
-        if self.over and hasattr(self.learn, 'recorder'): self.learn.recorder.cancel_train = False   # or its columns shift
+        if not self.over or not hasattr(self.learn, 'recorder'): return
+        self.learn.recorder.cancel_train = False   # or its columns shift
     def before_epoch(self):
         if self.over: raise CancelFitException()   # here, so that the last epoch's samples and history are written
 

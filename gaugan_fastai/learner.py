@@ -6,8 +6,7 @@
 __all__ = ['SynthesisLearner', 'plot_top_losses']
 
 # %% ../nbs/07_learner.ipynb #6ba40ccf
-import cloudpickle, tempfile
-import torch
+import cloudpickle, torch
 from contextlib import contextmanager
 from PIL import Image
 from torch import nn
@@ -15,23 +14,25 @@ from fastai.vision.all import *
 from .core import InputError, TensorSegmap, resize_map
 from .data.transforms import as_size
 from .losses import GANObjective, hinge
-from .pictures import _as_ids, edge_input, frozen, image_grid, input_pictures, paint_size, to_u8
+from .pictures import _as_ids, edge_input, image_grid, input_pictures, paint_size, to_u8
+from .pictures import frozen # chkstyle: ignore, others take it from here
 from .saved import placed
 from .trainer import TurnsLearner
 from .turns import SynthesisGAN, network_groups
 
 # %% ../nbs/07_learner.ipynb #05c0a6ac
-_TTUR = {True: ((0.5, 2.), 0., 0.9), False: ((1., 1.), 0.5, 0.999)} # (generator, critic) multipliers of lr, Adam's betas
+# (generator, critic) multipliers of lr, Adam's betas
+_TTUR = {True: ((0.5, 2.), 0., 0.9), False: ((1., 1.), 0.5, 0.999)}
 
 @delegates(Learner.__init__, but='loss_func,opt_func,moms,metrics,cbs,splitter')
 class SynthesisLearner(TurnsLearner):
     """Train a generator of pictures from label maps against a critic that sees the map.
 
-    Every batch gives the generator a turn, then the critic, each with its own Adam. The column `train_loss` is the generator's
-    whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges,] photo)` as `PairedDataLoaders` does."""
-    elsewhere = dict(opt_func='each network has its own Adam: set lr=, wd= or ttur=',
-        moms='beta 1 follows from ttur=: pass moms= to fit_one_cycle',
-        loss_func='losses have names: give the objective= of the critic, and terms=')
+    Every batch gives the generator a turn, then the critic, each with its own Adam. The column `train_loss` is the
+    generator's whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges,] photo)` as
+    `PairedDataLoaders` does."""
+    elsewhere = dict(opt_func='each network has its own Adam: set lr=, wd= or ttur=', moms='beta 1 follows from ttur=: '
+        'pass moms= to fit_one_cycle', loss_func='losses have names: give the objective= of the critic, and terms=')
 
     def __init__(self,
         dls, # `PairedDataLoaders`
@@ -40,7 +41,7 @@ class SynthesisLearner(TurnsLearner):
         objective:GANObjective=hinge, # `hinge`, `least_squares`, `bce`, `wasserstein` of `losses`
         terms:dict|None=None, # name -> function(turn): more losses for the generator, already weighted
         ttur:bool=True, # critic four times as fast: lr x (0.5, 2), betas (0, 0.9); else one lr, betas (0.5, 0.999)
-        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (as the originals)
+        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (as the papers do)
         lr:float=2e-4, # base learning rate: with TTUR 1e-4 for the generator, 4e-4 for the critic
         splitter:callable=None, # model -> the generator's groups, then the critic's; None: `network_groups`
         metrics=None, # metrics of the validation set, beside the losses
@@ -54,8 +55,8 @@ class SynthesisLearner(TurnsLearner):
         super().__init__(dls, gan, lr, betas, splitter or network_groups, metrics, cbs, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #2558348d
-_no_labels = ('these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your own loaders as '
-    'PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))')
+_no_labels = 'these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your own '
+_no_labels += 'loaders as PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))'
 
 @patch(as_prop=True)
 def labels(self:SynthesisLearner):
@@ -67,9 +68,10 @@ def labels(self:SynthesisLearner):
 @patch
 @contextmanager
 def painting(self:SynthesisLearner):
-    """Give a generator to paint with, in eval mode, without gradients: a frozen copy with averaged weights where there are any.
+    """Give a generator to paint with, in eval mode, without gradients: a frozen copy, averaged where there is an average.
 
-    Any number of threads may paint at once, also while the learner trains. Its style encoder, if there is one, is `gen.encoder`."""
+    Any number of threads may paint at once, also while the learner trains. Its style encoder, if there is one, is
+    `gen.encoder`."""
     model = self.frozen_model()
     gen = model.generator
     if hasattr(model, 'encoder'): gen.__dict__['encoder'] = model.encoder   # beside it, not a part of it
@@ -107,7 +109,8 @@ def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None
     with self.painting() as gen: fake = gen(*b[:n_inp])
     grid = image_grid(*input_pictures(b[:n_inp], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n_inp:]))
     h, w = grid.shape[:2]
-    return show_image(grid, figsize=figsize or (w/40, h/40), title='label | edges | fake | real' if n_inp > 1 else 'label | fake | real', **kwargs)
+    title = 'label | edges | fake | real' if n_inp > 1 else 'label | fake | real'
+    return show_image(grid, figsize=figsize or (w/40, h/40), title=title, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #242cc73f
 @dispatch
@@ -119,7 +122,7 @@ def plot_top_losses(x:TensorSegmap, y:TensorImage, samples, outs, raws, losses, 
 # %% ../nbs/07_learner.ipynb #75d7a526
 @patch
 def export(self:SynthesisLearner, fname='export.pkl', **kwargs):
-    "Write generator (averaged weights) and transforms to `path/fname` for `load_learner`; nothing of the training goes along"
+    "Write generator (averaged weights) and transforms to `path/fname` for `load_learner`; nothing else of the training"
     with self.painting() as gen:
         paths, encoder = dict(path=self.path, model_dir=self.model_dir), gen.__dict__.get('encoder')
         gan_func = partial(self.gan_func, encoder=encoder) if encoder else self.gan_func

@@ -8,7 +8,6 @@ __all__ = ['TurnsPrecision', 'TurnsAccumulation', 'by_turns', 'MixedLearner']
 # %% ../nbs/06d_mixed.ipynb #56dc05c2
 import torch
 from contextlib import nullcontext
-from torch import nn
 from torch.amp import GradScaler
 from fastai.vision.all import *
 from fastai.callback.fp16 import AMPMode
@@ -38,8 +37,8 @@ class TurnsPrecision(MixedPrecision):
         super().after_step()
         scaler = self.learn.scaler
         if not scaler.is_enabled() or scaler.get_scale() >= self.least: return
-        raise InputError(f'the gradient of the {self.learn.turn.name} is nan or inf however its loss is scaled, so training stops: '
-            'lower lr, or take learn.to_bf16()')
+        found = f'the gradient of the {self.learn.turn.name} is nan or inf however its loss is scaled'
+        raise InputError(f'{found}, so training stops: lower lr, or take learn.to_bf16()')
 
     def after_fit(self): self.scales, self.scalers, self.learn.scaler = None, None, None
 
@@ -59,7 +58,7 @@ class TurnsAccumulation(GradientAccumulation):
 
 # %% ../nbs/06d_mixed.ipynb #99854966
 def by_turns(cb):
-    "A callback, or in place of one of fastai's that counts a step a batch the one that counts a turn's (`stands_for` is the other)"
+    "A callback; for one of fastai's that counts a step a batch, the one that counts a turn's and `stands_for` it"
     if isinstance(cb, type): cb = cb()
     if type(cb) is MixedPrecision: new = TurnsPrecision(cb.amp_mode, **cb.kwargs)
     elif type(cb) is GradientAccumulation: new = TurnsAccumulation(cb.n_acc)
@@ -77,11 +76,12 @@ class MixedLearner(Learner):
         return super().add_cb(cb)
 
     def remove_cb(self, cb):
-        return super().remove_cb(next((o for o in self.cbs if vars(o).get('stands_for', o) is cb), cb))
+        mine = next((o for o in self.cbs if vars(o).get('stands_for', o) is cb), cb)
+        return super().remove_cb(mine)
 
     @property
     def autocast_dtype(self):
-        "Precision of the turns: None for the weights' own, torch.bfloat16, or torch.float16, for which losses are scaled"
+        "Precision of the turns: None for the weights' own, torch.bfloat16, or torch.float16, where losses are scaled"
         return next((cb.dtype for cb in self.cbs if isinstance(cb, TurnsPrecision)), None)
 
     @autocast_dtype.setter

@@ -6,8 +6,7 @@
 __all__ = ['placed', 'SavedLearner']
 
 # %% ../nbs/06e_saved.ipynb #6cae7862
-import tempfile
-import torch
+import tempfile, torch
 from contextlib import contextmanager
 from fastai.vision.all import *
 from .core import InputError
@@ -36,7 +35,8 @@ def _read_saved(file, device):
         raise InputError(f'{file} cannot be read ({type(e).__name__}): {why}') from e
     kinds = dict(model=dict, history=list)
     if isinstance(state, dict) and all(isinstance(state.get(k), kind) for k, kind in kinds.items()): return state
-    raise InputError(f'{file} was not written by learn.save: weights of other programs are read with load_original or from_pretrained')
+    cure = 'weights of other programs are read with load_original or from_pretrained'
+    raise InputError(f'{file} was not written by learn.save: {cure}')
 
 # %% ../nbs/06e_saved.ipynb #12802284
 class SavedLearner(Learner):
@@ -54,7 +54,8 @@ def save(self:SavedLearner, file, with_opt=True):
     if with_opt: state['opt'] = self.opt.state_dict()
     if averaged: state['average'] = averaged.state_dict()
     if hasattr(self.dls, 'labels'): state['codes'] = [str(o) for o in self.dls.labels.codes]
-    check_finite(all_tensors(state), 'this learner', 'nothing was written; go back to the last checkpoint with learn.load')
+    cure = 'nothing was written; go back to the last checkpoint with learn.load'
+    check_finite(all_tensors(state), 'this learner', cure)
     file = self._saved_at(file)
     with placed(file) as part: torch.save(state, part)
     return file
@@ -96,7 +97,7 @@ def load(self:SavedLearner, file, device=None, with_opt=True, strict=True, weigh
 @patch
 @delegates(Learner.lr_find)
 def lr_find(self:SavedLearner, *args, **kwargs):
-    "Try learning rates and plot the losses, see fastai's `lr_find`; afterwards, also after an interrupt, all is as before"
+    "Try learning rates and plot the losses, see fastai's `lr_find`; all is as before then, also after an interrupt"
     path, history = self.path, list(self.history)
     if len(args) < 4: kwargs = {'stop_div': False, **kwargs}
     with tempfile.TemporaryDirectory() as tmp:

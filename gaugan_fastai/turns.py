@@ -32,7 +32,7 @@ class Turn:
 class TurnsModel(Module):
     """What a `TurnsLearner` trains: networks that move by turns. A subclass says its `turns` and what it makes.
 
-    `model(*xb)` is `make(*xb)`; `model(*xb, turn=f, **kwargs)` runs `f(model, *xb, **kwargs)` inside one forward call."""
+    `model(*xb)` is `make(*xb)`; `model(*xb, turn=f, **kw)` runs `f(model, *xb, **kw)` inside one forward call."""
     turns = () # of `Turn`
     no_turns = 'this model has no turns to learn by: say them in its `turns`'
     needs_target = True # is there nothing to learn from a batch without a target, as test data are?
@@ -56,7 +56,7 @@ class TurnsModel(Module):
         self(*self.prepare(*xb))
 
     def __deepcopy__(self, memo):
-        "Copy, also right after a training forward: weights that a hook has computed are no parameters, torch refuses to copy them"
+        "Copy, also after a training forward: torch refuses to copy weights that a hook has computed, which are no parameters"
         made = [o for m in self.modules() for o in vars(m).values() if isinstance(o, torch.Tensor) and not o.is_leaf]
         memo.update({id(o): o.detach().clone() for o in made})
         memo[id(self)] = new = self.__class__.__new__(self.__class__)
@@ -70,22 +70,23 @@ def check_photos(dl, photo):
     fs = getattr(getattr(dl, 'after_batch', None), 'fs', None)
     stock = fs is not None and not any(isinstance(o, SignedPhoto) for o in fs)
     if -1.01 <= lo and hi <= 1.01 and not (stock and lo >= 0): return
-    raise InputError(f'the photos of these data range from {lo:.2g} to {hi:.2g}, but painters and critics work in -1..1: '
-        'take PhotoBlock() in place of ImageBlock (and no Normalize), or PairedDataLoaders')
+    found = f'the photos of these data range from {lo:.2g} to {hi:.2g}, but painters and critics work in -1..1'
+    raise InputError(f'{found}: take PhotoBlock() in place of ImageBlock (and no Normalize), or PairedDataLoaders')
 
 # %% ../nbs/06a_turns.ipynb #14bc8ac5
 class SynthesisGAN(TurnsModel, GANModule):
     """Hold a generator, its critic and what they are trained for.
 
-    `gan(segmap)` or `gan(segmap, edges)` paints: `[B,H,W]` int64 in, `[B,3,H,W]` in [-1,1] out. `terms` is a dict of further losses
-    for the generator, each a function of the turn: a namespace with `segmap, fake, photo, fake_feats, real_feats` and `maps`, what
-    the generator reads. `paint` and `movers` are for painters with a helper."""
-    lr_mults, reuse_fake = (1., 1.), False # of the turns; does the critic judge the picture of the generator's turn, or a fresh one?
+    `gan(segmap)` or `gan(segmap, edges)` paints: `[B,H,W]` int64 in, `[B,3,H,W]` in [-1,1] out. `terms` is a dict of
+    further losses for the generator, each a function of the turn: a namespace with `segmap, fake, photo, fake_feats,
+    real_feats` and `maps`, what the generator reads. `paint` and `movers` are for painters with a helper."""
+    lr_mults = 1., 1. # of the two turns
+    reuse_fake = False # does the critic judge the picture of the generator's turn, or a fresh one?
     no_turns = 'this learner was exported for painting and holds no critic: to train, build one with spade_learner(dls)'
 
     def __init__(self,
         generator:nn.Module, # segmap (and edges) -> picture
-        critic:nn.Module|None=None, # (segmap, image, edges) -> list (scale) of lists (features, prediction); None to paint only
+        critic:nn.Module|None=None, # (segmap, image, edges) -> list (scale) of lists (features, prediction); None: only paints
         objective:GANObjective=hinge, # what critic and generator are told about predictions
         terms:dict|None=None, # name -> function(turn) -> scalar, added to the generator's loss
     ):
@@ -97,8 +98,8 @@ class SynthesisGAN(TurnsModel, GANModule):
         "The generator's and the critic's; none without a critic"
         if self.critic is None: return []
         generator, critic = (self.movers(n) for n in ('generator', 'critic'))
-        return [Turn('generator', generator, _generator_losses, self.lr_mults[0], ('gan', *self.terms)),
-                Turn('critic', critic, _critic_losses, self.lr_mults[1], ('critic_fake', 'critic_real'))]
+        first = Turn('generator', generator, _generator_losses, self.lr_mults[0], ('gan', *self.terms))
+        return [first, Turn('critic', critic, _critic_losses, self.lr_mults[1], ('critic_fake', 'critic_real'))]
 
     def movers(self, turn):
         "The parameters that move in the turn of 'generator' or 'critic'"
@@ -112,7 +113,7 @@ class SynthesisGAN(TurnsModel, GANModule):
 # %% ../nbs/06a_turns.ipynb #75dabfd0
 @patch
 def prepare(self:SynthesisGAN, *xb):
-    "The label maps of a batch, made and checked once by the generator's `maps` (if it has that), and what else there is"
+    "The label maps of a batch, made and checked once by the generator's `maps` (if it has that), and the rest"
     if not hasattr(self.generator, 'maps'): return xb
     n = 1 + bool(getattr(self.generator, 'edges', False))
     return self.generator.maps(*xb[:n]), *xb[n:]
@@ -155,8 +156,8 @@ def _critic_losses(gan, *xb, target, made):
 class TurnsAdam(Optimizer):
     """Step those whose `turn` it is, with an Adam of that turn.
 
-    Hyper-parameters are fastai's (`lr`, `mom` and `sqr_mom` for beta 1 and 2, `eps`, decoupled `wd` for weights of two or more
-    dimensions), one set a list of parameters; a turn steps with `lr` times its multiplier. `zero_grad` drops all gradients."""
+    Hyper-parameters are fastai's (`lr`, `mom` and `sqr_mom` for beta 1 and 2, `eps`, decoupled `wd` for weights of two or
+    more dimensions), one set for each list of parameters; a turn steps with `lr` times its multiplier."""
     def __init__(self,
         params, # lists of parameters, which share hyper-parameters
         turns, # of `Turn`: who moves when
@@ -169,7 +170,8 @@ class TurnsAdam(Optimizer):
     ):
         super().__init__(L(L(p) for p in params), [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
         names = [o.name for o in turns]
-        if not names or 'hypers' in names or len(set(names)) < len(names): raise InputError(f'the turns are {names}: each needs a name of its own')
+        if not names or 'hypers' in names or len(set(names)) < len(names):
+            raise InputError(f'the turns are {names}: each needs a name of its own')
         self.lr_mults, self.turn = tuple(o.lr_mult for o in turns), names[0]
         self.inner = {o.name: _adam(_moving(self.param_lists, o.movers), fused) for o in turns}
 
@@ -227,6 +229,7 @@ def state_dict(self:TurnsAdam):
     hypers = [{k: float(v) for k,v in h.items()} for h in self.hypers]
     return dict(hypers=hypers, **{n: o.state_dict() for n,o in self.inner.items() if o})
 
+# %% ../nbs/06a_turns.ipynb #3299852a
 @patch
 def load_state_dict(self:TurnsAdam, sd):
     "Take over hyper-parameters and the states of all Adams"
@@ -237,10 +240,11 @@ def load_state_dict(self:TurnsAdam, sd):
 @patch
 def misfit(self:TurnsAdam, sd):
     "Say why `sd` is no state of this optimiser; '' where it is one"
-    hypers, other = sd.get('hypers'), [k for k in sd if k not in ('hypers', *self.inner)]
-    if not isinstance(hypers, list) or len(hypers) != len(self.hypers): return f'it has not {len(self.hypers)} parameter groups'
-    parts = {n: _adam_misfit(o, sd.get(n)) for n, o in self.inner.items() if o}
+    hypers, n = sd.get('hypers'), len(self.hypers)
+    if not isinstance(hypers, list) or len(hypers) != n: return f'it has not {n} parameter groups'
+    other = [k for k in sd if k not in ('hypers', *self.inner)]
     if other: return f'it has a turn {other[0]!r}, but here they are {", ".join(self.inner)}'
+    parts = {n: _adam_misfit(o, sd.get(n)) for n, o in self.inner.items() if o}
     return '; '.join(f"the {n}'s Adam {why}" for n, why in parts.items() if why)
 
 # %% ../nbs/06a_turns.ipynb #bae2f35d
