@@ -113,10 +113,8 @@ class SynthesisGAN(TurnsModel, GANModule):
 # %% ../nbs/06a_turns.ipynb #75dabfd0
 @patch
 def prepare(self:SynthesisGAN, *xb):
-    "The label maps of a batch, made and checked once by the generator's `maps` (if it has that), and the rest"
-    if not hasattr(self.generator, 'maps'): return xb
-    n = 1 + bool(getattr(self.generator, 'edges', False))
-    return self.generator.maps(*xb[:n]), *xb[n:]
+    "The label maps of a batch, made and checked once by the generator's `maps`, where it has that"
+    return (self.generator.maps(*xb),) if hasattr(self.generator, 'maps') else xb
 
 @patch
 def paint(self:SynthesisGAN, xb, photo):

@@ -327,10 +327,11 @@ def test_maps_are_made_once_a_batch_and_not_doubled(monkeypatch):
     assert set(plain.model.critic.seen) == {(torch.Tensor, 8, 8)}
     for k, p in parameters(plain).items(): torch.testing.assert_close(parameters(learn)[k], p)
 
-def test_a_batch_with_more_than_maps_keeps_the_rest():
-    gan, photo = SynthesisGAN(Gen(), Critic()), torch.zeros(2, 3, 4, 4)
-    maps, other = gan.prepare(torch.zeros(2, 4, 4, dtype=torch.long), photo)
-    assert type(maps) is Maps and other is photo
+def test_what_is_prepared():
+    segmap, edges = torch.zeros(2, 4, 4, dtype=torch.long), torch.zeros(2, 4, 4, dtype=torch.bool)
+    [maps] = SynthesisGAN(Gen(), Critic()).prepare(segmap, edges)
+    assert type(maps) is Maps and maps.segmap is segmap
+    assert SynthesisGAN(nn.Identity(), Critic()).prepare(segmap, edges) == (segmap, edges)
 
 def test_refusals():
     for f in (SynthesisLearner.wgan, SynthesisLearner.from_learners):
