@@ -6,36 +6,34 @@
 __all__ = ['SynthesisLearner', 'plot_top_losses']
 
 # %% ../nbs/07_learner.ipynb #6ba40ccf
-import cloudpickle, tempfile
-import torch
-from contextlib import contextmanager, nullcontext
+import cloudpickle, torch
+from contextlib import contextmanager
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
-from fastai.vision.gan import GANLearner
 from .core import InputError, TensorSegmap, resize_map
 from .data.transforms import as_size
 from .losses import GANObjective, hinge
-from .pictures import _as_ids, edge_input, frozen, image_grid, input_pictures, paint_size, to_u8
-from .pixels import kept_memory
-from .safe import check_finite, write_whole
-from .turns import GANAdam, SynthesisGAN, critic_turn, generator_turn, network_groups
-from .watch import Finite, LossColumn, LossMeans, _all_tensors, _differences, _no_fp16, _other_codes
+from .pictures import _as_ids, edge_input, image_grid, input_pictures, paint_size, to_u8
+from .pictures import frozen # chkstyle: ignore, others take it from here
+from .saved import placed
+from .trainer import TurnsLearner
+from .turns import SynthesisGAN, network_groups
 
 # %% ../nbs/07_learner.ipynb #05c0a6ac
-_TTUR = {True: ((0.5, 2.), 0., 0.9), False: ((1., 1.), 0.5, 0.999)} # (generator, critic) multipliers of lr, Adam's betas
-_no_critic = 'this learner was exported for painting and holds no critic: to train, build one with spade_learner(dls)'
-_no_labels = ('these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your own loaders as '
-    'PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))')
-_elsewhere = dict(opt_func='each network has its own Adam: set lr=, wd= or ttur=', moms='beta 1 follows from ttur=: pass moms= to fit_one_cycle',
-    loss_func='losses have names: give the objective= of the critic, and terms=')
+# (generator, critic) multipliers of lr, Adam's betas
+_TTUR = {True: ((0.5, 2.), 0., 0.9), False: ((1., 1.), 0.5, 0.999)}
 
 @delegates(Learner.__init__, but='loss_func,opt_func,moms,metrics,cbs,splitter')
-class SynthesisLearner(GANLearner):
+class SynthesisLearner(TurnsLearner):
     """Train a generator of pictures from label maps against a critic that sees the map.
 
-    Every batch gives the generator a turn, then the critic, each with its own Adam. The column `train_loss` is the generator's
-    whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges,] photo)` as `PairedDataLoaders` does."""
+    Every batch gives the generator a turn, then the critic, each with its own Adam. The column `train_loss` is the
+    generator's whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges,] photo)` as
+    `PairedDataLoaders` does."""
+    elsewhere = dict(opt_func='each network has its own Adam: set lr=, wd= or ttur=', moms='beta 1 follows from ttur=: '
+        'pass moms= to fit_one_cycle', loss_func='losses have names: give the objective= of the critic, and terms=')
+
     def __init__(self,
         dls, # `PairedDataLoaders`
         generator:nn.Module, # segmap `[B,H,W]` -> `[B,3,H,W]` in [-1,1]
@@ -43,7 +41,7 @@ class SynthesisLearner(GANLearner):
         objective:GANObjective=hinge, # `hinge`, `least_squares`, `bce`, `wasserstein` of `losses`
         terms:dict|None=None, # name -> function(turn): more losses for the generator, already weighted
         ttur:bool=True, # critic four times as fast: lr x (0.5, 2), betas (0, 0.9); else one lr, betas (0.5, 0.999)
-        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (as the originals)
+        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (as the papers do)
         lr:float=2e-4, # base learning rate: with TTUR 1e-4 for the generator, 4e-4 for the critic
         splitter:callable=None, # model -> the generator's groups, then the critic's; None: `network_groups`
         metrics=None, # metrics of the validation set, beside the losses
@@ -51,198 +49,29 @@ class SynthesisLearner(GANLearner):
         gan_func:callable=SynthesisGAN, # (generator, critic, objective, terms) -> the model
         **kwargs
     ):
-        for k in kwargs:
-            if k in _elsewhere: raise InputError(f'{k}= was given, but here {_elsewhere[k]}')
         store_attr('ttur,reuse_fake,gan_func')
-        mults, mom, sqr_mom = _TTUR[ttur]
         gan = gan_func(generator, critic, objective, terms)
-        columns = L('gan', *gan.terms, 'critic_fake', 'critic_real').map(LossColumn)
-        opt_func = partial(GANAdam, lr_mults=mults, mom=mom, sqr_mom=sqr_mom)
-        kwargs = dict(kwargs, cbs=L(LossMeans(), Finite()) + L(cbs), metrics=columns + L(metrics), splitter=splitter or network_groups)
-        Learner.__init__(self, dls, gan, loss_func=noop, opt_func=opt_func, lr=lr, moms=(mom,)*3, **kwargs)
-        self.autocast_dtype = None
+        gan.reuse_fake, (gan.lr_mults, *betas) = reuse_fake, _TTUR[ttur]
+        super().__init__(dls, gan, lr, betas, splitter or network_groups, metrics, cbs, **kwargs)
 
-    @property
-    def labels(self):
-        "What the ids mean: the data's `LabelSpace`"
-        if not hasattr(self.dls, 'labels'): raise InputError(_no_labels)
-        return self.dls.labels
+# %% ../nbs/07_learner.ipynb #2558348d
+_no_labels = 'these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your own '
+_no_labels += 'loaders as PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))'
 
-    @property
-    def autocast_dtype(self):
-        "Precision of the turns: None for the weights' own, or torch.bfloat16"
-        return self.__dict__.get('autocast_dtype')
-    @autocast_dtype.setter
-    def autocast_dtype(self, dtype):
-        if dtype not in (None, torch.bfloat16): raise InputError(f'autocast_dtype is {dtype}, but it is None or torch.bfloat16: {_no_fp16}')
-        self.__dict__['autocast_dtype'] = dtype
-
-    @classmethod
-    def from_learners(cls, *args, **kwargs): raise NotImplementedError('use SynthesisLearner(dls, generator, critic)')
-    @classmethod
-    def wgan(cls, *args, **kwargs): raise NotImplementedError('use SynthesisLearner(..., objective=losses.wasserstein)')
-
-# %% ../nbs/07_learner.ipynb #be31cc66
-@patch
-def create_opt(self:SynthesisLearner):
-    "Make the optimiser of both networks, all parameters in it, frozen or not"
-    if self.model.critic is None: raise InputError(_no_critic)
-    groups = self.splitter(self.model)
-    gen = {id(p) for p in self.model.movers('generator')}
-    n_gen = sum(all(id(p) in gen for p in g) for g in groups)
-    self.opt = self.opt_func(groups, lr=self.lr, n_gen=n_gen)
-
-@patch
-def freeze_to(self:SynthesisLearner, n):
-    "Freeze the generator's groups before `n` (negative: from its end); the critic always trains"
-    if self.opt is None: self.create_opt()
-    n_gen = self.opt.n_gen
-    if not -n_gen <= n < n_gen: raise InputError(f'freeze_to({n}): the generator has {n_gen} parameter groups')
-    k = self.opt.frozen_idx = n % n_gen
-    for i, group in enumerate(self.opt.param_lists):
-        for p in group: p.requires_grad_(i >= k)
-    self.opt.clear_state()
-
-# %% ../nbs/07_learner.ipynb #103dbb35
-@patch
-def to_bf16(self:SynthesisLearner):
-    "Let the turns compute in bfloat16; weights and losses stay as they are"
-    self.autocast_dtype = torch.bfloat16
-    return self
-
-@patch
-def to_fp32(self:SynthesisLearner):
-    "Let the turns compute in the weights' own precision"
-    self.autocast_dtype = None
-    return self
-
-@patch
-def to_fp16(self:SynthesisLearner, **kwargs): raise InputError(_no_fp16)
-
-# %% ../nbs/07_learner.ipynb #90e69933
-@patch
-def _turn(self:SynthesisLearner, name, losses):
-    "Backward and step for the network `name` alone, from `self.loss_grad`, the sum of `losses`"
-    self.opt.turn, self.half_losses = name, losses
-    self._with_events(self._backward, 'backward', CancelBackwardException)
-    self._with_events(self._step, 'step', CancelStepException)
-    self.opt.zero_grad()
-    self.loss_grad = self.half_losses = None
-
-@patch
-def _backward(self:SynthesisLearner):
-    params = [p for p in self.model.movers(self.opt.turn) if p.requires_grad]
-    if params: self.loss_grad.backward(inputs=params)
-
-# %% ../nbs/07_learner.ipynb #81ae006f
-@patch
-def _autocast(self:SynthesisLearner):
-    dtype = self.autocast_dtype
-    return torch.autocast(self.xb[0].device.type, dtype) if dtype else nullcontext()
-
-@patch
-def _forward(self:SynthesisLearner, turn, **kwargs):
-    "One turn's forward and losses, in one call of the model"
-    with self._autocast(): return self._working()(*self.xb, photo=self.yb[0], turn=turn, **kwargs)
-
-@patch
-def _generator_half(self:SynthesisLearner):
-    self.pred, self.turn_losses = self._forward(generator_turn)
-    self('after_pred')
-    self.loss_grad = sum(self.turn_losses.values())
-    self.loss = self.loss_grad.detach().float().clone() if self._reduced() else self._each_loss()
-    self('after_loss')
-    if self.training: self._turn('generator', self.turn_losses)
-
-# %% ../nbs/07_learner.ipynb #5641549c
-@patch
-def _critic_half(self:SynthesisLearner):
-    fake = self.pred
-    if self.training and not self.reuse_fake:
-        with torch.no_grad(), self._autocast(): fake,_ = self.model.paint(self.xb, self.yb[0])
-    losses = self._forward(critic_turn, fake=fake)
-    self.loss_grad = sum(losses.values())
-    if self.training: self._turn('critic', losses)
-    self.turn_losses = {k: v.detach() for k, v in {**self.turn_losses, **losses}.items()}
-    self.pred = self.pred.detach()
-
-@patch
-def _do_one_batch(self:SynthesisLearner):
-    if len(self.yb) and self.model.critic is not None:
-        self._generator_half()
-        self._critic_half()
-    else:
-        self.pred, self.turn_losses = self._working()(*self.xb), {}
-        self.loss = self.pred.new_zeros(())
-        self('after_pred')
-        self('after_loss')
-
-# %% ../nbs/07_learner.ipynb #c2908684
-@patch
-def _working(self:SynthesisLearner):
-    "The model that this batch goes through"
-    return self.model if self.training else self.frozen_model() if self._averaged() else self.model
-
-@patch
-def _averaged(self:SynthesisLearner):
-    "The `ModelAverage` of this learner, None before it has averaged anything"
-    found = getattr(self, 'model_average', None)
-    return found if found and found.shadow else None
-
-# %% ../nbs/07_learner.ipynb #4d9a7b26
-@patch
-def _reduced(self:SynthesisLearner):
-    "Is one loss a batch wanted? (`loss_not_reduced` tells the loss function otherwise)"
-    return getattr(self.loss_func, 'keywords', {}).get('reduction') != 'none'
-
-@patch
-def _each_loss(self:SynthesisLearner):
-    "The generator's loss of each picture, judged alone, `[B]`"
-    model, each = self._working(), zip(*(o.split(1) for o in (*self.xb, self.yb[0])))
-    losses = [model(*xb, photo=photo, turn=generator_turn)[1] for *xb, photo in each]
-    return torch.stack([sum(o.values()).detach().float() for o in losses])
-
-# %% ../nbs/07_learner.ipynb #8df7386a
-@patch
-def _do_fit(self:SynthesisLearner):
-    self.opt.zero_grad()   # a fit that was interrupted may have left some
-    try:
-        with nullcontext() if one_param(self.model).is_cuda else kept_memory(): GANLearner._do_fit(self)
-    except CancelFitException: raise
-    except BaseException:
-        self._end_cleanup()
-        self.turn_losses = {}
-        for dl in getattr(self.dls, 'loaders', []): dl.__dict__.pop('it', None)   # fastai's half-read data
-        raise
-
-@patch
-def _end_cleanup(self:SynthesisLearner):
-    GANLearner._end_cleanup(self)
-    self.loss_grad = self.half_losses = None
-
-@patch
-def _call_one(self:SynthesisLearner, event_name):
-    try: GANLearner._call_one(self, event_name)
-    except InputError as e: raise InputError(str(e.args[0]).rpartition(':\n\t')[2]) from e   # fastai puts the callback's name before the sentence
+@patch(as_prop=True)
+def labels(self:SynthesisLearner):
+    "What the ids mean: the data's `LabelSpace`"
+    if not hasattr(self.dls, 'labels'): raise InputError(_no_labels)
+    return self.dls.labels
 
 # %% ../nbs/07_learner.ipynb #ae7e0106
 @patch
-def frozen_model(self:SynthesisLearner):
-    "A frozen copy of the model, with averaged weights where there are any (`ModelAverage`); `InputError` where weights are no numbers"
-    averaged = self._averaged()
-    if averaged: return averaged.model()
-    state = self.model.state_dict(keep_vars=True)
-    seen = [(id(o), 0 if o.is_inference() else o._version) for o in state.values()]
-    if seen != self.__dict__.get('checked'): check_finite(state, 'this model')
-    self.checked = seen
-    return frozen(self.model)
-
-@patch
 @contextmanager
 def painting(self:SynthesisLearner):
-    """Give a generator to paint with, in eval mode, without gradients: a frozen copy with averaged weights where there are any.
+    """Give a generator to paint with, in eval mode, without gradients: a frozen copy, averaged where there is an average.
 
-    Any number of threads may paint at once, also while the learner trains. Its style encoder, if there is one, is `gen.encoder`."""
+    Any number of threads may paint at once, also while the learner trains. Its style encoder, if there is one, is
+    `gen.encoder`."""
     model = self.frozen_model()
     gen = model.generator
     if hasattr(model, 'encoder'): gen.__dict__['encoder'] = model.encoder   # beside it, not a part of it
@@ -280,7 +109,8 @@ def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None
     with self.painting() as gen: fake = gen(*b[:n_inp])
     grid = image_grid(*input_pictures(b[:n_inp], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n_inp:]))
     h, w = grid.shape[:2]
-    return show_image(grid, figsize=figsize or (w/40, h/40), title='label | edges | fake | real' if n_inp > 1 else 'label | fake | real', **kwargs)
+    title = 'label | edges | fake | real' if n_inp > 1 else 'label | fake | real'
+    return show_image(grid, figsize=figsize or (w/40, h/40), title=title, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #242cc73f
 @dispatch
@@ -289,97 +119,13 @@ def plot_top_losses(x:TensorSegmap, y:TensorImage, samples, outs, raws, losses, 
     axs = show_results(x, y, samples, outs, per_line=1, **kwargs)
     for ax, loss in zip(axs[::3], losses): ax.set_title(f'loss {loss:.3g}')
 
-# %% ../nbs/07_learner.ipynb #57328db7
-@contextmanager
-def _placed(file):
-    "Write `file` whole, its folder made if need be; one sentence where that cannot be"
-    cure = 'learn.path says where the files of a learner go, as in learn.path = Path("runs")'
-    try: file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'{file.parent} cannot be made ({e.strerror}): {cure}') from e
-    try:
-        with write_whole(file) as part: yield part
-    except InputError as e: raise InputError(f'{e}; {cure}') from e
-
-# %% ../nbs/07_learner.ipynb #2257895b
-@patch
-def save(self:SynthesisLearner, file, with_opt=True):
-    "Write networks, optimiser state, averaged weights and class names to `path/model_dir/file.pth`, whole or not at all; return the path"
-    if self.opt is None and with_opt: self.create_opt()
-    averaged = getattr(self, 'model_average', None)
-    state = dict(model=self.model.state_dict(), history=self.history)
-    if with_opt: state['opt'] = self.opt.state_dict()
-    if averaged: state['average'] = averaged.state_dict()
-    if hasattr(self.dls, 'labels'): state['codes'] = [str(o) for o in self.labels.codes]
-    check_finite(_all_tensors(state), 'this learner', 'nothing was written; go back to the last checkpoint with learn.load')
-    file = self._saved_at(file)
-    with _placed(file) as part: torch.save(state, part)
-    return file
-
-@patch
-def _saved_at(self:SynthesisLearner, file): return Path(self.path)/self.model_dir/f'{file}.pth'
-
-# %% ../nbs/07_learner.ipynb #edeaa4ef
-def _read_saved(file, device):
-    "What `save` wrote, as tensors only; `InputError` for a file that is missing, damaged or of another kind"
-    if not file.is_file(): raise InputError(f'no weights at {file}: learn.save(name) writes them there')
-    try: state = torch.load(file, map_location=device, weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError): raise
-    except Exception as e: raise InputError(f'{file} cannot be read ({type(e).__name__}): it is damaged, or learn.save did not write it') from e
-    if isinstance(state, dict) and all(isinstance(state.get(k), kind) for k, kind in (('model', dict), ('history', list))): return state
-    raise InputError(f'{file} was not written by learn.save: weights of other programs are read with load_original or from_pretrained')
-
-# %% ../nbs/07_learner.ipynb #e23ddfb6
-@patch
-def _misfit(self:SynthesisLearner, state, with_opt, strict):
-    "Say why `state` does not fit this learner, in words; '' where it does"
-    averaged, faults = getattr(self, 'model_average', None), [_differences(self.model.state_dict(), state['model'], strict)]
-    if hasattr(self.dls, 'labels'): faults += [_other_codes(self.labels.codes, state.get('codes'))]
-    if with_opt and state.get('opt'): faults += [self.opt.misfit(state['opt'])]
-    if averaged and state.get('average'): faults += [averaged.misfit(state['average'])]
-    return '; '.join(o for o in faults if o)
-
-# %% ../nbs/07_learner.ipynb #b874a2e2
-@patch
-def load(self:SynthesisLearner, file, device=None, with_opt=True, strict=True, weights_only=True):
-    """Read what `save` wrote, always as tensors only; `InputError` where file and learner do not fit, and then nothing has changed.
-
-    `history` becomes the file's, unless this learner has gone on from there: it keeps what it went through."""
-    if self.opt is None: self.create_opt()
-    file = self._saved_at(file)
-    state = _read_saved(file, device or next(self.model.parameters()).device)
-    why = self._misfit(state, with_opt, strict)
-    if why: raise InputError(f'{file} was not written by a learner like this one (same widths and classes?): {why}')
-    check_finite(_all_tensors(state, with_opt), str(file))
-    self.model.load_state_dict(state['model'], strict=strict)
-    if with_opt and state.get('opt'): self.opt.load_state_dict(state['opt'])
-    if getattr(self, 'model_average', None): self.model_average.load_state_dict(state.get('average') or {})
-    if self.history[:len(state['history'])] != state['history']: self.history = list(state['history'])
-    return self
-
-# %% ../nbs/07_learner.ipynb #a363cbc7
-@patch
-@delegates(Learner.lr_find)
-def lr_find(self:SynthesisLearner, *args, **kwargs):
-    "Try learning rates and plot the losses, see fastai's `lr_find`; afterwards, also after an interrupt, all is as before"
-    path, history = self.path, list(self.history)
-    if len(args) < 4: kwargs = {'stop_div': False, **kwargs}
-    with tempfile.TemporaryDirectory() as tmp:
-        self.path = Path(tmp)
-        self.save('before')
-        try: return GANLearner.lr_find(self, *args, **kwargs)
-        except IndexError: raise InputError('losses ran away before lr_find had seen enough of them: start lower (start_lr=), or try more rates (num_it=)') from None
-        except BaseException:
-            self.load('before')
-            raise
-        finally: self.path, self.history = path, history
-
 # %% ../nbs/07_learner.ipynb #75d7a526
 @patch
 def export(self:SynthesisLearner, fname='export.pkl', **kwargs):
-    "Write generator (averaged weights) and transforms to `path/fname` for `load_learner`; nothing of the training goes along"
+    "Write generator (averaged weights) and transforms to `path/fname` for `load_learner`; nothing else of the training"
     with self.painting() as gen:
         paths, encoder = dict(path=self.path, model_dir=self.model_dir), gen.__dict__.get('encoder')
         gan_func = partial(self.gan_func, encoder=encoder) if encoder else self.gan_func
         light = type(self)(self.dls.new_empty(), gen, None, gan_func=gan_func, **paths)
     light.remove_cbs(light.cbs.filter(lambda cb: cb.name == 'progress'))
-    with _placed(Path(self.path)/fname) as part: torch.save(light, part, pickle_module=cloudpickle, **kwargs)
+    with placed(Path(self.path)/fname) as part: torch.save(light, part, pickle_module=cloudpickle, **kwargs)

@@ -1,11 +1,12 @@
 """A loss, a gradient or a weight that is no number stops the fit in one sentence; nothing bad is learnt, averaged, kept or painted."""
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, MixedPrecision
+from fastai.vision.all import Callback, L, MixedPrecision
 from gaugan_fastai.callbacks import Keep, ModelAverage
 from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.learner import SynthesisLearner
+from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
 
 @pytest.fixture(scope='module')
@@ -13,7 +14,7 @@ def dls(): return PairedDataLoaders.from_landscapes(n=16, n_valid=4, size=32, bs
 
 def make(dls, **kwargs):
     gen, critic = SPADEGenerator(dls.n_classes, ngf=1, nhidden=4), MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
-    return SynthesisLearner(dls, gen, critic, cbs=[ModelAverage(.9), *kwargs.pop('cbs', [])], **kwargs)
+    return SynthesisLearner(dls, gen, critic, cbs=[ModelAverage(.9), *L(kwargs.pop('cbs', None))], **kwargs)
 
 def fit(learn, n=2, lr=1e-3, **kwargs):
     with learn.no_bar(), learn.no_logging(): learn.fit(n, lr, **kwargs)
@@ -105,20 +106,77 @@ def test_weights_are_looked_at_again_when_they_change(dls):
 
 # -- half precision ----------------------------------------------------------------------------------------------
 
-def set_dtype(learn): learn.autocast_dtype = torch.float16
+def plain(dls, **kwargs):
+    "A U-Net: at 32 pixels SPADE starts with one pixel a map, whose batch norm blows gradients up to 1e6, more than float16 holds"
+    gen = UNetGenerator(dls.n_classes, ngf=4, levels=3, norm='instance')
+    critic = MultiScaleCritic(dls.n_classes, ndf=4, n_layers=3)
+    return SynthesisLearner(dls, gen, critic, cbs=[ModelAverage(.9), *L(kwargs.pop('cbs', None))], **kwargs)
 
-@pytest.mark.parametrize('f', [set_dtype, lambda learn: learn.to_fp16(), lambda learn: fit(learn, 1, cbs=MixedPrecision())], ids=['dtype', 'to_fp16', 'callback'])
-def test_float16_is_refused_and_bfloat16_named(dls, f):
-    with pytest.raises(InputError, match=r'float16 needs its losses scaled.*take learn\.to_bf16\(\)'): f(make(dls))
+ways = dict(dtype=lambda learn, dtype: setattr(learn, 'autocast_dtype', dtype),
+    method=lambda learn, dtype: learn.to_fp16() if dtype == torch.float16 else learn.to_bf16(),
+    callback=lambda learn, dtype: learn.add_cb(MixedPrecision(amp_mode='fp16' if dtype == torch.float16 else 'bf16')))
 
-def test_bfloat16_as_a_fastai_user_asks_for_it(dls):
-    learn, seen = make(dls).to_bf16(), []
-    learn.model.generator.conv_img.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('way', ways)
+def test_half_precision_as_a_fastai_user_asks_for_it(dls, way, dtype):
+    learn, seen = plain(dls), []
+    ways[way](learn, dtype)
+    learn.model.generator.last.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    before = {k: p.detach().clone() for k, p in learn.model.named_parameters()}
     fit(learn, 1)
-    assert learn.autocast_dtype == torch.bfloat16 and seen[0] == torch.bfloat16
+    assert learn.autocast_dtype == dtype and seen[0] == dtype
+    with learn.no_bar(): assert learn.get_preds()[0].dtype == torch.float32
+    for k in ('generator.last.bias', 'critic.discriminator_0.model0.0.bias'):
+        assert not torch.equal(before[k], learn.model.get_parameter(k)), k
+    assert {p.dtype for p in learn.model.parameters()} == {torch.float32} and all_finite(learn.model.state_dict().values())
     assert learn.to_fp32().autocast_dtype is None
-    with pytest.raises(InputError, match='MixedPrecision is not for two turns: take learn.to_bf16') as e: fit(make(dls), 1, cbs=MixedPrecision(amp_mode='bf16'))
-    assert 'scale' not in str(e.value)
+    fit(learn, 1)
+    assert seen[-1] == torch.float32
+
+def test_a_callback_for_one_fit_goes_with_it(dls):
+    learn, mixed = plain(dls), MixedPrecision(amp_mode='bf16')
+    fit(learn, 1, cbs=mixed)
+    assert learn.autocast_dtype is None and not [o for o in learn.cbs if isinstance(o, MixedPrecision)]
+
+@pytest.mark.parametrize('dtype', [torch.float64, 'half'])
+def test_other_types_are_refused(dls, dtype):
+    with pytest.raises(InputError, match='autocast_dtype is'): plain(dls).autocast_dtype = dtype
+
+class Overflow(Callback):
+    "An infinite gradient in one turn of the batches `at`"
+    order = -1   # before the scaler looks
+    def __init__(self, turn, at): self.name_of, self.at = turn, at
+    def after_backward(self):
+        if self.learn.turn.name == self.name_of and self.train_iter in self.at: self.learn.turn.movers[0].grad.fill_(torch.inf)
+
+class Steps(Callback):
+    "Which steps are taken, and the scales after each batch"
+    def before_fit(self): self.taken, self.scales = [], []
+    def before_batch(self): self.was = {n: self.copy(n) for n in ('generator', 'critic')}
+    def copy(self, n): return [p.detach().clone() for p in getattr(self.model, n).parameters()]
+    def after_batch(self):
+        if not self.training: return
+        self.taken.append([any(not torch.equal(a, b) for a, b in zip(self.copy(n), self.was[n])) for n in self.was])
+        self.scales.append([o.get_scale() for o in self.mixed_precision.scalers.values()])
+
+@pytest.mark.parametrize('turn', ['generator', 'critic'])
+def test_a_step_that_overflows_leaves_the_other_turn_alone(dls, turn):
+    learn = plain(dls, cbs=[Overflow(turn, {1}), Steps()]).to_fp16(init_scale=1024.)
+    fit(learn, 1)
+    skipped = [turn != 'generator', turn != 'critic']
+    assert learn.steps.taken == [[True, True], skipped, [True, True], [True, True]]
+    lower = [512. if turn == n else 1024. for n in ('generator', 'critic')]
+    assert learn.steps.scales == [[1024.]*2, lower, lower, lower]
+    assert all_finite(learn.model.state_dict().values())
+
+def test_a_gradient_that_no_scale_saves(dls):
+    learn = plain(dls, cbs=Overflow('critic', range(10**6))).to_fp16(init_scale=2**-12)
+    with pytest.raises(InputError, match='the gradient of the critic is nan or inf however its loss is scaled.*lower lr') as e: fit(learn, 2)
+    assert '\n' not in str(e.value) and all_finite(learn.model.state_dict().values())
+
+def test_a_loss_that_is_no_number_stops_a_scaled_training_too(dls):
+    learn = plain(dls, terms=dict(bad=bad_at(2, 'loss'))).to_fp16()
+    with pytest.raises(InputError, match="the loss 'bad' is nan, inf.*leave float16 out"): fit(learn)
 
 def test_a_good_fit_is_not_stopped(dls):
     learn = make(dls)

@@ -27,7 +27,7 @@ def rows():
 def found(path):
     "The object of a dotted name, from the library's modules"
     name, *rest = path.split('.')
-    obj = getattr(callbacks.SynthesisLearner, name, None) or next(getattr(o, name) for o in modules if hasattr(o, name))
+    obj = getattr(learner.SynthesisLearner, name, None) or next(getattr(o, name) for o in modules if hasattr(o, name))
     for o in rest: obj = getattr(obj, o)
     return obj
 
@@ -92,10 +92,19 @@ def ttur(on):
     return f'x {a:g} and x {b:g}', f'({mom}, {sqr_mom})'
 
 def order():
+    "Whose forward a batch goes through, by a learner whose model notes it"
     seen = []
-    fake = SimpleNamespace(yb=[0], model=SimpleNamespace(critic=0), _generator_half=lambda: seen.append('generator'), _critic_half=lambda: seen.append('critic'))
-    learner.SynthesisLearner._do_one_batch(fake)
-    return f'{seen[0]}, then {seen[1]}, same batch'
+    class Noting(turns.SynthesisGAN):
+        def forward(self, *xb, turn=None, **kwargs):
+            seen.append((turn.__name__, xb[0].data_ptr()))
+            return super().forward(*xb, turn=turn, **kwargs)
+    dls = paired.PairedDataLoaders.from_landscapes(n=2, n_valid=2, size=32, bs=2)
+    gen_, critic = models_spade.SPADEGenerator(dls.n_classes, ngf=1, nhidden=2), critics.MultiScaleCritic(dls.n_classes, ndf=2)
+    learn = learner.SynthesisLearner(dls, gen_, critic, gan_func=Noting)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    (first, batch), (second, same) = seen[:2]
+    assert batch == same and learn.model.turns[0].losses.__name__ == first
+    return f'{first.split("_")[1]}, then {second.split("_")[1]}, same batch'
 
 def reuse():
     "What `Run` asks of `spade_learner`, and that the caller's word counts more"
@@ -183,8 +192,8 @@ def painted_style():
     return 'seed 0 unless given'
 
 def encoder_average():
-    m, avg = nn.ModuleDict(dict(generator=nn.Linear(1, 1), encoder=nn.Linear(1, 1))), callbacks.ModelAverage()
-    avg.learn = SimpleNamespace(model=SimpleNamespace(generator=m.generator, encoder=m.encoder))
+    avg = callbacks.ModelAverage()
+    avg.learn = SimpleNamespace(model=encoder.EncodedGAN(nn.Linear(1, 1), nn.Linear(1, 1), encoder=nn.Linear(1, 1)))
     assert set(avg._params()) == {'weight', 'bias', 'encoder.weight', 'encoder.bias'}
     return "with the generator's"
 
@@ -208,7 +217,7 @@ def pix2pix_losses():
 def pix2pix_optimiser():
     assert pix2pix_made().ttur is False
     mults, mom, sqr_mom = learner._TTUR[False]
-    lr = inspect.signature(callbacks.SynthesisLearner.__init__).parameters['lr'].default
+    lr = inspect.signature(learner.SynthesisLearner.__init__).parameters['lr'].default
     assert mults == (1, 1)
     return f'without TTUR: ({mom}, {sqr_mom}), lr {lr:g}'
 

@@ -7,7 +7,7 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.learner import SynthesisLearner
 from gaugan_fastai.models.sean import UsualStyles, sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.turns import GANAdam
+from gaugan_fastai.turns import TurnsAdam
 
 pytestmark = pytest.mark.numeric
 
@@ -24,13 +24,13 @@ def sean(dls): return sean_learner(dls, ngf=4, nhidden=8, style_dim=8, width=4, 
 
 def never_decay(monkeypatch):
     "A step that leaves weight decay out"
-    real = GANAdam.step
+    real = TurnsAdam.step
     def step(self, closure=None):
         asked = [h['wd'] for h in self.hypers]
         self.set_hyper('wd', 0.)
         real(self, closure)
         for h, wd in zip(self.hypers, asked): h['wd'] = wd
-    monkeypatch.setattr(GANAdam, 'step', step)
+    monkeypatch.setattr(TurnsAdam, 'step', step)
 
 def keep_the_past(monkeypatch):
     "A `freeze_to` that leaves Adam's running means"
