@@ -18,12 +18,27 @@ def printable(
     "Write what cannot be printed (line breaks, control characters, broken bytes) as its number"
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
+def _parts(sentence):
+    "What is wrong and the cure (or None) of a sentence, also of one that torch has wrapped in a page of calls"
+    if sentence.startswith('Caught InputError in'): sentence = sentence.rsplit('InputError: ', 1)[-1].strip()
+    what,colon,cure = sentence.partition(': ')
+    return what,cure if colon else None
+
 class InputError(ValueError):
-    "Report unusable input in one sentence: what (file), which value, and what to do about it"
-    def __str__(self):
-        text = super().__str__()
-        if text.startswith('Caught InputError in'): text = text.rsplit('InputError: ', 1)[-1].strip()
-        return printable(text)
+    "Report unusable input in one sentence, 'what: cure'; its parts stay on the error for those who sort or count"
+    def __init__(self,
+        what='', # What is wrong, with file and value; without a cure: the whole sentence, its cure after the first ': '
+        cure=None, # What to do about it
+        option=None, # The argument that the cure changes, its name
+        fact=None, # What is wrong, in words that are the same for all files with this fault; `what` if None
+        file=None, # The file that it is about
+    ):
+        super().__init__(what if cure is None else f'{what}: {cure}')
+        if cure is None: what,cure = _parts(str(what))
+        self.what,self.cure,self.option,self.file = what,cure,option,file
+        self.fact = what if fact is None else fact
+
+    def __str__(self): return printable(self.what if self.cure is None else f'{self.what}: {self.cure}')
 
 def say(
     *words, # As for `print`

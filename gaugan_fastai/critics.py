@@ -139,3 +139,26 @@ def _labels(self:MultiScaleCritic, critic, plan, x, i):
     if i==0: return x, label_conv(plan, **how)
     if i==1 and len(list(self.children()))==2 and sums_pay(plan): return x, pooled_label_conv(plan, **how)
     return _beside(pooled_planes(plan), x) if i==1 else x, None
+
+# %% ../nbs/05_critics.ipynb #14b05001
+from .registry import classes_read, register, register_checkpoint, shape_of
+
+def _parts(state, i): return len({k.split('.')[i] for k in state})
+
+def _read_critic(state, edges=False):
+    "Arguments of the critic that a checkpoint belongs to"
+    ndf,n_in,*_ = shape_of(state, 'discriminator_0.model0.0.weight')
+    n_scales,n_layers = _parts(state, 0),_parts(state, 1)-1
+    return dict(n_classes=classes_read(n_in-3, edges), ndf=ndf, n_scales=n_scales, n_layers=n_layers, edges=bool(edges))
+
+def _critic_config(critic):
+    "Arguments that build a critic again"
+    convs = [o for o in critic.discriminator_0.modules() if isinstance(o, nn.Conv2d)]
+    return _read_critic(critic.state_dict(), critic.edges) | dict(strides=[o.stride[0] for o in convs[:-1]])
+
+def _has_three_layers(state): return _parts(state, 1) == 4
+
+register(MultiScaleCritic, 'critic', config=_critic_config, columns={r'\.model0\.0\.weight$': 0})
+_kind = dict(mark='discriminator_0.model0.', cls=MultiScaleCritic, read=_read_critic, family='spade')
+register_checkpoint('SPADE critic', **_kind, fits=lambda state: not _has_three_layers(state))
+register_checkpoint('SPADE critic of 3 layers', **_kind, fits=_has_three_layers)
