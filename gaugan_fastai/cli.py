@@ -85,16 +85,24 @@ def names(
 _colours = "palette.txt beside codes.txt, 'r g b' a line"
 _as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ('palette= if', 'write palette.txt if'),
     ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""), ('and style_map', 'and --style-map'),
-    ('(edges=True)', '(--edges)'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'),
+    ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'),
     (f'palette=, a colour a class (or {_colours})', _colours), ('leave style_map', 'leave --style-map'))
 
 def _in_options(words):
     "A message of the library, its arguments named as options"
     for k,v in (('style_map=', '--style-map '), *_as_typed): words = words.replace(k, v)
     said = lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}'
-    words = re.sub(r"\b(void|decode|bs|family)='?(\w+)'?", said, words)
-    words = re.sub(r'\b(void|decode|valid|train|aspect|family|instances|style)=', r'--\1 ', words)
+    words = re.sub(r"\b(void|decode|bs)='?(\w+)'?", said, words)
+    words = re.sub(r'\b(void|decode|valid|train|instances|style)=', r'--\1 ', words)
     return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs|lr)\b', r'\1 --\2', words)
+
+def _with_option(e):
+    "The sentence of an error, the argument that its cure is about named as an option"
+    if e.option is None: return _in_options(str(e))
+    option = '--' + e.option.replace('_', '-')
+    words = str(e).replace(f'{e.option}=True', option)
+    words = re.sub(rf"(?<![-\w]){e.option}='?(\w*)'?", rf'{option} \1', words)
+    return re.sub(rf'\b(leave|give|lower) {e.option}\b', rf'\1 {option}', words)
 
 # %% ../nbs/18_cli.ipynb #dc9575f6
 def doctor(
@@ -107,6 +115,11 @@ def doctor(
     from gaugan_fastai.data.doctor import examine, tell
     return tell(examine(path, void, decode), lambda o: say(_in_options(o)))
 
+# %% ../nbs/18_cli.ipynb #18000001
+def _given(**options):
+    "The options of a learner that were given, 'none' as None"
+    return {k: None if v == 'none' else v for k,v in options.items() if v is not None}
+
 # %% ../nbs/18_cli.ipynb #fda00b1b
 def train(
     path:Path,              # Data set: a folder with codes.txt and train/images, train/labels, val/images, val/labels
@@ -116,13 +129,14 @@ def train(
     epochs:count=None,      # Its length in epochs, instead of --minutes
     size:hw=None,           # Height x width, multiples of 32 (default: 96x128); pairs are scaled and cropped to it
     bs:count=4,             # Pictures a step
-    preset:str='small',     # Widths of the networks: cpu, small or paper
+    model:str='spade',      # What is trained: spade, sean, pix2pix
+    preset:str=None,        # Widths of the networks: cpu, small or paper (default: small)
     ngf:count=None,         # Width of the generator, instead of the preset's
-    nhidden:count=None,     # Width inside SPADE, instead of the preset's
+    nhidden:count=None,     # Width of what reads the map, instead of the preset's
     z_dim:count=None,       # Paint in styles: length of the vector that an encoder reads off the photos (paper: 256)
     kl:positive=None,       # With --z-dim: weight of the encoder's KL term, summed over the batch (default: 0.05)
     kl_warmup:part=0.,      # With --z-dim: part of the run in which this weight grows from 0
-    perceptual:str='efficientnet-lite0', # Network of the perceptual loss: efficientnet-lite0, vgg19 or none
+    perceptual:str=None,    # Network of the perceptual loss: efficientnet-lite0, vgg19 or none (default: the model's)
     pretrained:Path=None,   # Start from the weights in this folder (a run or a model), also those of other classes
     mapping:table=None,     # With --pretrained: new class -> old class where names differ, '{"Vegetation": "Tree"}'
     keep_critic:bool=False, # Keep the critic beside the model, for a later --pretrained
@@ -136,27 +150,27 @@ def train(
     workers:int=0,          # Extra processes that load data
     seed:int=0,             # Seed of the weights and of the order of the data
 ):
-    "Train SPADE on a folder of pairs: checkpoints, history, sample grids and the model go to --out"
+    "Train a model on a folder of pairs: checkpoints, history, sample grids and the model go to --out"
     from fastai.vision.all import set_seed
     from gaugan_fastai.core import InputError
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.finetune import tell_matches
+    from gaugan_fastai.registry import family_named
     from gaugan_fastai.runs import Run
+    options = _given(preset=preset, ngf=ngf, nhidden=nhidden, z_dim=z_dim, kl=kl, kl_warmup=kl_warmup or None,
+        perceptual=perceptual, pretrained=pretrained and str(pretrained), mapping=mapping)
+    family_named(model).check(options)
     set_seed(seed, reproducible=True)
     size = size or (96,128)
     data = dict(train=train, valid=valid, void=void, decode=decode, edges=edges, num_workers=workers, seed=seed)
     dls = PairedDataLoaders.from_folder(path, size=size, bs=bs, **data)
     out = out or Path('runs')/Path(path).resolve().name
-    if minutes and epochs: raise InputError('--minutes and --epochs are two budgets: give one of them')
-    styled = z_dim or pretrained
-    if (kl or kl_warmup) and not styled: raise InputError('--kl and --kl-warmup are about styles: give --z-dim too')
-    if workers<0: raise InputError(f'--workers {workers}: give 0 or more')
-    loss = None if perceptual == 'none' else perceptual
-    options = dict(preset=preset, ngf=ngf, nhidden=nhidden, z_dim=z_dim, perceptual=loss)
-    options.update({k:v for k,v in dict(kl=kl, kl_warmup=kl_warmup).items() if v})
-    if pretrained: options.update(pretrained=str(pretrained), mapping=mapping)
-    elif mapping: raise InputError('--mapping says which old class a new one starts from: give --pretrained too')
-    run = Run(dls, out, resume, save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, **options)
+    if minutes and epochs: raise InputError('--minutes and --epochs are two budgets', 'give one of them', 'epochs')
+    if (kl or kl_warmup) and not (z_dim or pretrained):
+        raise InputError('--kl and --kl-warmup are about styles', 'give z_dim too', 'z_dim')
+    if workers<0: raise InputError(f'--workers {workers}', 'give 0 or more', 'workers')
+    how = dict(save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, model=model)
+    run = Run(dls, out, resume, **how, **options)
     if pretrained: print(tell_matches(run.learn.model.generator.matches))
     n,m,(h,w) = len(dls.train_ds),len(dls.valid_ds),size
     print(f'{path}: {n} pairs to train, {m} to validate, {dls.n_classes} classes, {h}x{w}; the run is in {out}')
@@ -203,7 +217,7 @@ def _code_table(codes):
     if codes is None: return None
     if Path(codes).is_file(): return LabelSpace.from_file(codes)
     try: return label_space(codes)
-    except InputError as e: raise InputError(f'{e}; nor is {codes} a file of class names') from None
+    except InputError as e: raise InputError(e.what, f'{e.cure}; nor is {codes} a file of class names', 'codes') from None
 
 @contextmanager
 def _new_folder(out):
@@ -217,13 +231,14 @@ def _new_folder(out):
     finally: shutil.rmtree(part, ignore_errors=True)
 
 def convert(
-    checkpoint:Path,        # The authors' latest_net_G.pth, latest_net_D.pth or latest_net_E.pth
+    checkpoint:Path,        # The authors' file, such as latest_net_G.pth, latest_net_D.pth or latest_net_E.pth
     out:Path=None,          # New folder for weights and card (default: named like the file)
     edges:bool=False,       # Was it trained with instance edges?
     upsampling:str='normal',# normal, more (Cityscapes) or most: no shape tells the first two apart
     aspect:positive=1.,     # Width / height of the pictures, for a generator that starts from z
     codes:str=None,         # Class names: ade20k, coco-stuff, cityscapes, or a file with one name a line
-    family:str=None,        # spade, for a critic of 3 layers
+    family:str=None,        # Whose it is, spade or sean, where names and shapes do not tell
+    z_dim:int=64,           # Length of the noise vector, for models whose shapes do not tell it
     encoder:Path=None,      # With a generator that starts from z: the latest_net_E.pth to go along
     licence:str='not stated', # What others may do with the weights, for the card
 ):
@@ -231,8 +246,8 @@ def convert(
     from gaugan_fastai.core import InputError
     from gaugan_fastai.pretrained import load_original, save_pretrained
     out = out or Path(checkpoint.stem)
-    if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
-    model = load_original(checkpoint, family, edges, upsampling, aspect, _code_table(codes))
+    if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')
+    model = load_original(checkpoint, family, edges, upsampling, aspect, _code_table(codes), z_dim)
     enc = encoder and load_original(encoder)
     words = dict(licence=licence, training=f'not by us: converted from {checkpoint.name}')
     with _new_folder(out) as part: save_pretrained(model, part, encoder=enc, **words)
@@ -348,7 +363,7 @@ def _top_parser():
 def _sentence(e):
     "What to say about an error; None for one that is a fault of ours"
     from gaugan_fastai.core import InputError
-    if isinstance(e, InputError): return _in_options(str(e))
+    if isinstance(e, InputError): return _with_option(e)
     if isinstance(e, BrokenPipeError): return 'the output was closed before all was said'
     if isinstance(e, OSError):
         what = f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e})'

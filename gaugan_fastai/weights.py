@@ -33,13 +33,18 @@ def pack_weights(
     half:bool=False, # Numbers of 16 bits?
 ) -> bytes: # The content of a safetensors file
     "Pack tensors as a file; raise `InputError` for those without numbers (device 'meta') and numbers that are none"
-    if any(v.is_meta for v in tensors.values()): raise InputError(f"{what} has no numbers, it lies on torch's device 'meta': give it weights first")
+    if any(v.is_meta for v in tensors.values()):
+        raise InputError(f"{what} has no numbers, it lies on torch's device 'meta'", 'give it weights first')
     check_finite(tensors, what)
     packed = {k: v.detach().cpu().to(_kind(v, half)).contiguous() for k, v in tensors.items()}
     if half: check_finite(packed, f'{what} in 16 bits', 'write it without half=True')
     return save(packed)
 
-def checksum(data:bytes) -> str: return hashlib.sha256(data).hexdigest()
+def checksum(
+    data:bytes, # The content of a file
+) -> str: # 64 hexadecimal digits
+    "Give what tells a file from all others, SHA-256"
+    return hashlib.sha256(data).hexdigest()
 
 # %% ../nbs/00b_weights.ipynb #7341e550
 def _missing(files):
@@ -49,7 +54,8 @@ def _missing(files):
 
 def _make_folder(folder):
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'{folder} is no folder that can be made ({e.strerror}): choose another one') from e
+    except OSError as e:
+        raise InputError(f'{folder} is no folder that can be made ({e.strerror})', 'choose another one') from e
 
 def _remove_empty(folders):
     for o in folders:
@@ -81,8 +87,10 @@ def read_weights(
     try: data = Path(file).read_bytes()
     except OSError as e: raise InputError(f'{file} cannot be read ({e.strerror})') from e
     if sha256 is not None and checksum(data) != sha256:
-        raise InputError(f'{file} is not the file that its card describes (another checksum): saving was cut off, or one of the two was replaced; save the model again')
+        cure = 'saving was cut off, or one of the two was replaced; save the model again'
+        raise InputError(f'{file} is not the file that its card describes (another checksum)', cure)
     try: tensors = {k: own_copy(v) for k, v in load(data).items()}
-    except (SafetensorError, ValueError, RuntimeError, KeyError) as e: raise InputError(f'{file} cannot be read: {e}') from e
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as e:
+        raise InputError(f'{file} cannot be read', str(e)) from e
     check_finite(tensors, file)
     return tensors
