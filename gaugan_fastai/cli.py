@@ -166,8 +166,8 @@ def train(
     dls = PairedDataLoaders.from_folder(path, size=size, bs=bs, **data)
     out = out or Path('runs')/Path(path).resolve().name
     if minutes and epochs: raise InputError('--minutes and --epochs are two budgets', 'give one of them', 'epochs')
-    if (kl or kl_warmup) and not (z_dim or pretrained):
-        raise InputError('--kl and --kl-warmup are about styles', 'give z_dim too', 'z_dim')
+    unused = (kl or kl_warmup) and not (z_dim or pretrained)
+    if unused: raise InputError('--kl and --kl-warmup are about styles', 'give z_dim too', 'z_dim')
     if workers<0: raise InputError(f'--workers {workers}', 'give 0 or more', 'workers')
     how = dict(save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, model=model)
     run = Run(dls, out, resume, **how, **options)
@@ -217,8 +217,7 @@ def _code_table(codes):
     if codes is None: return None
     if Path(codes).is_file(): return LabelSpace.from_file(codes)
     try: return label_space(codes)
-    except InputError as e:
-        raise InputError(e.what, f'{e.cure}; nor is {codes} a file of class names', 'codes') from None
+    except InputError as e: raise InputError(e.what, f'{e.cure}; nor is {codes} a file of names', 'codes') from None
 
 @contextmanager
 def _new_folder(out):

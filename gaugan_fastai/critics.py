@@ -156,9 +156,9 @@ def _critic_config(critic):
     convs = [o for o in critic.discriminator_0.modules() if isinstance(o, nn.Conv2d)]
     return _read_critic(critic.state_dict(), critic.edges) | dict(strides=[o.stride[0] for o in convs[:-1]])
 
-def _has_three_layers(state): return _parts(state, 1) == 4
+_three_layers = lambda state: _parts(state, 1)==4
 
 register(MultiScaleCritic, 'critic', config=_critic_config, columns={r'\.model0\.0\.weight$': 0})
 _kind = dict(mark='discriminator_0.model0.', cls=MultiScaleCritic, read=_read_critic, family='spade')
-register_checkpoint('SPADE critic', **_kind, fits=lambda state: not _has_three_layers(state))
-register_checkpoint('SPADE critic of 3 layers', **_kind, fits=_has_three_layers)
+register_checkpoint('SPADE critic', **_kind, fits=lambda state: not _three_layers(state))
+register_checkpoint('SPADE critic of 3 layers', **_kind, fits=_three_layers)

@@ -6,7 +6,7 @@
 __all__ = ['Match', 'match_classes', 'tell_matches', 'adapt_classes', 'start_from', 'learner_from']
 
 # %% ../nbs/15b_finetune.ipynb #3ca78ed5
-import inspect, re
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,8 +110,8 @@ def _check_adapts(model, wants):
     if getattr(model, 'labels', None) is None:
         cure = 'set model.labels to their LabelSpace, or load it with codes='
         raise InputError('the model does not know its classes', cure)
-    if wants and 'edges' not in model_config(model):
-        raise InputError(f'a {name} reads no instance edges', 'leave edges out', 'edges')
+    blind = 'edges' not in model_config(model)
+    if wants and blind: raise InputError(f'a {name} reads no instance edges', 'leave edges out', 'edges')
 
 def _adapted_state(model, sources, wants):
     "Tensors for new classes, `sources` their numbers among the old ones or None"
@@ -171,6 +171,7 @@ def _check_widths(net, given):
             cure = f'leave {k} out, its widths are taken'
             raise InputError(f'{k}={v}, but the checkpoint has {k}={config[k]}', cure, k)
 
+# %% ../nbs/15b_finetune.ipynb #14bf0011
 def _check_start(gen, name, dls, family):
     "Raise `InputError` for what is no generator of the family, and for one of another size of pictures"
     known,size = network_of(gen),getattr(gen, 'size', None) if getattr(gen, 'z_dim', None) else None

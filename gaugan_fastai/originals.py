@@ -8,7 +8,6 @@ __all__ = ['read_state', 'recognise', 'model_config', 'load_exactly', 'on_meta',
 # %% ../nbs/14c_originals.ipynb #14c00002
 import inspect, pickle
 import torch
-from torch import nn
 from fastcore.all import *
 
 from .core import InputError, LabelSpace
@@ -174,8 +173,8 @@ def _kind_of(path, state, family):
     like = checkpoints_like(state)
     looks = f'looks like a {_any_of(like)}' if like else f'is of no known network (keys {_few(list(state))})'
     found = [o for o in like if family in (None, o.family)]
-    if like and not found:
-        raise InputError(f'{path} {looks}, and family={family!r} was asked for', 'leave it out', 'family')
+    asked = f'{path} {looks}, and family={family!r} was asked for'
+    if like and not found: raise InputError(asked, 'leave it out', 'family')
     if len(found) > 1:
         choice = ' or '.join(f'family={o.family!r}' for o in found)
         raise InputError(f'{path} {looks}, whose names and shapes are alike', f'pass {choice}', 'family')
@@ -186,9 +185,8 @@ def _kind_of(path, state, family):
 def _needed(path, kind, usual, **options):
     "The options that a kind of checkpoint is read with; an error for one that was given and says nothing about it"
     takes = inspect.signature(kind.read).parameters
-    for k, v in options.items():
-        if k not in takes and v != usual[k].default:
-            raise InputError(f'{path} is a {kind.kind}, which knows no {k}', f'leave {k} out', k)
+    surplus = [k for k, v in options.items() if k not in takes and v != usual[k].default]
+    for k in surplus: raise InputError(f'{path} is a {kind.kind}, which knows no {k}', f'leave {k} out', k)
     return {k: v for k, v in options.items() if k in takes}
 
 # %% ../nbs/14c_originals.ipynb #14b15003

@@ -7,20 +7,16 @@ __all__ = ['save_pretrained', 'attach_encoder', 'from_pretrained', 'load_exactly
            'recognise']
 
 # %% ../nbs/15_pretrained.ipynb #ca1c1d4b
-import inspect, json
+import json
 from importlib.metadata import version
-
-import torch
-from torch import nn
 from fastcore.all import *
 
 from .core import InputError, LabelSpace
-from .originals import described, load_exactly, load_original, model_config
-from .originals import on_meta, read_state, recognise, with_labels
+from .originals import *
 from .registry import network_named, network_of, networks
 from .weights import checksum, pack_weights, read_weights, write_together
 
-_all_ = ['load_exactly', 'load_original', 'model_config', 'read_state', 'recognise']   # where they were in 0.1
+_all_ = ['load_exactly', 'load_original', 'model_config', 'read_state', 'recognise']
 
 # %% ../nbs/15_pretrained.ipynb #8613f6f2
 def _labels_card(labels):

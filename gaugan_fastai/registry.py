@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['networks', 'checkpoints', 'families', 'Network', 'arguments', 'register', 'Checkpoint', 'register_checkpoint',
-           'shape_of', 'classes_read', 'Family', 'register_learner', 'load_families', 'network_named', 'network_of',
-           'checkpoints_like', 'family_named']
+           'shape_of', 'classes_read', 'start_size', 'Family', 'register_learner', 'load_families', 'network_named',
+           'network_of', 'checkpoints_like', 'family_named']
 
 # %% ../nbs/14b_registry.ipynb #14b00009
 import importlib, inspect, pkgutil
@@ -86,6 +86,16 @@ def classes_read(
     "Give the number of classes that a layer reads; raise `InputError` where it is less than one"
     if channels > bool(edges): return channels - bool(edges)
     raise InputError(f'the checkpoint reads {channels} label channels', f'too few for edges={edges}', 'edges')
+
+def start_size(
+    n:int,        # Pixels at the start
+    aspect:float, # Width / height of the pictures
+) -> tuple: # (h, w)
+    "Give the size at which a generator starts; raise `InputError` where the pixels do not fit the aspect"
+    for w in range(1, n + 1):
+        if round(w/aspect)*w == n: return round(w/aspect),w
+    cure = 'pass aspect=width/height'
+    raise InputError(f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}', cure, 'aspect')
 
 # %% ../nbs/14b_registry.ipynb #14b00021
 _everybodys = ('pretrained', 'mapping')   # options that every family has, see lesson 15b

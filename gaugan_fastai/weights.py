@@ -54,8 +54,7 @@ def _missing(files):
 
 def _make_folder(folder):
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f'{folder} is no folder that can be made ({e.strerror})', 'choose another one') from e
+    except OSError as e: raise InputError(f'{folder} cannot be made ({e.strerror})', 'choose another one') from e
 
 def _remove_empty(folders):
     for o in folders:
@@ -79,6 +78,8 @@ def write_together(
         raise
 
 # %% ../nbs/00b_weights.ipynb #31b42113
+_damage = SafetensorError, ValueError, RuntimeError, KeyError
+
 def read_weights(
     file, # A safetensors file
     sha256:str=None, # Its `checksum`, as the card has it; None: not compared
@@ -90,7 +91,6 @@ def read_weights(
         cure = 'saving was cut off, or one of the two was replaced; save the model again'
         raise InputError(f'{file} is not the file that its card describes (another checksum)', cure)
     try: tensors = {k: own_copy(v) for k, v in load(data).items()}
-    except (SafetensorError, ValueError, RuntimeError, KeyError) as e:
-        raise InputError(f'{file} cannot be read', str(e)) from e
+    except _damage as e: raise InputError(f'{file} cannot be read', str(e)) from e
     check_finite(tensors, file)
     return tensors

@@ -277,14 +277,7 @@ def spade_learner(
     return cls(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
 
 # %% ../../nbs/11_models.spade.ipynb #14b11001
-from ..registry import classes_read, register, register_checkpoint, register_learner, shape_of
-
-def _start(n, aspect):
-    "(h, w) of a start of `n` pixels for pictures of this width / height"
-    found = first((round(w/aspect), w) for w in range(1, n + 1) if round(w/aspect)*w == n)
-    if found: return found
-    raise InputError(f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}',
-        'pass aspect=width/height', 'aspect')
+from ..registry import classes_read, register, register_checkpoint, register_learner, shape_of, start_size
 
 def _read_upsampling(state, upsampling):
     "The upsampling of a checkpoint: what the caller says, but 'most' can be seen"
@@ -304,15 +297,15 @@ def _read_widths(state, upsampling):
 def _read_generator(state, edges=False, upsampling='normal', aspect=1.):
     "Arguments of the generator that a checkpoint belongs to"
     nhidden, n_in, ks, _ = shape_of(state, 'head_0.norm_0.mlp_shared.0.weight')
-    upsampling, fc, has = _read_upsampling(state, upsampling), shape_of(state, 'fc.weight'), partial(_ends_any, state)
+    upsampling, fc = _read_upsampling(state, upsampling), shape_of(state, 'fc.weight')
+    has = lambda ending: any(k.endswith(ending) for k in state)
     ngf, widths, nfs = _read_widths(state, upsampling)
+    norm, spectral = 'batch' if has('running_mean') else 'instance', has('weight_orig')
     config = dict(n_classes=classes_read(n_in, edges), ngf=ngf, edges=bool(edges), upsampling=upsampling, ks=ks,
-        nhidden=nhidden, norm='batch' if has('running_mean') else 'instance', spectral=has('weight_orig'), widths=widths)
+        nhidden=nhidden, norm=norm, spectral=spectral, widths=widths)
     if len(fc) == 4: return config
     factor = 2**SPADEGenerator.doublings.get(upsampling, 5)
-    return config | dict(z_dim=fc[1], size=tuple(o*factor for o in _start(fc[0]//nfs[0], aspect)))
-
-def _ends_any(state, ending): return any(k.endswith(ending) for k in state)
+    return config | dict(z_dim=fc[1], size=tuple(o*factor for o in start_size(fc[0]//nfs[0], aspect)))
 
 register(SPADEGenerator, family='spade', columns={r'(^|\.)mlp_shared\.0\.weight$': 0, r'^fc\.weight$': 0})
 register_checkpoint('SPADE generator', 'head_0.norm_0.mlp_shared.', SPADEGenerator, _read_generator, 'spade')
