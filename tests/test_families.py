@@ -1,10 +1,11 @@
 """Every registered family: trained from the command line, resumed, carried over, painted with; what it lacks is refused."""
-import json, shutil
+import json, shutil, subprocess, sys
 import pytest, torch
 from fastai.vision.all import set_seed
 from test_cli import gaugan, refused
 from gaugan_fastai import registry
 from gaugan_fastai.core import InputError, LabelSpace
+from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.finetune import adapt_classes, learner_from
@@ -155,3 +156,67 @@ def test_options_that_a_checkpoint_does_not_know(tmp_path):
     for k, v in dict(edges=True, aspect=2., z_dim=32).items():
         with pytest.raises(InputError, match=f'is a SEAN generator, which knows no {k}: leave {k} out') as e: load_original(tmp_path/'G.pth', **{k: v})
         assert e.value.option == k
+
+def test_a_critic_of_two_families(tmp_path):
+    torch.save(MultiScaleCritic(3, 4, n_layers=3, strides=(2, 2, 2)).state_dict(), tmp_path/'D.pth')
+    assert recognise(torch.load(tmp_path/'D.pth')) == 'SPADE critic of 3 layers or a SEAN critic'
+    words = refused('convert', tmp_path/'D.pth', '--out', tmp_path/'x')
+    assert 'whose names and shapes are alike: pass --family spade or --family sean' in words
+    for family, strides in dict(spade=[2, 2, 1], sean=[2, 2, 2]).items():
+        assert gaugan('convert', tmp_path/'D.pth', '--out', tmp_path/family, '--family', family)[0] == 0
+        assert model_config(from_pretrained(tmp_path/family))['strides'] == strides
+
+# -- a family is a file ------------------------------------------------------------------------------------------
+
+def test_what_saves_and_loads_imports_no_family():
+    code = ("import sys, gaugan_fastai.finetune; "
+        "print([k for k in sys.modules if k.startswith(('gaugan_fastai.models', 'gaugan_fastai.critics', 'gaugan_fastai.encoder'))])")
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == '[]\n'
+
+dots = """
+from torch import nn
+from torch.nn import functional as F
+from gaugan_fastai.core import onehot
+from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.learner import SynthesisLearner
+from gaugan_fastai.registry import register, register_checkpoint, register_learner, shape_of
+
+class Dots(nn.Module):
+    "A colour a class"
+    def __init__(self, n_classes, edges=False):
+        super().__init__()
+        self.n_classes, self.edges, self.factor = n_classes, edges, 1
+        self.colours = nn.Conv2d(n_classes, 3, 1)
+    def forward(self, segmap): return self.colours(onehot(segmap, self.n_classes)).tanh()
+    def for_inference(self): return self.eval()
+
+def dots_learner(dls, ndf=4, cbs=None, path=None, model_dir='models', reuse_fake=False):
+    terms = dict(l1=lambda turn: F.l1_loss(turn.fake, turn.photo))
+    critic = MultiScaleCritic(dls.n_classes, ndf, 1, 2)
+    return SynthesisLearner(dls, Dots(dls.n_classes), critic, terms=terms, cbs=cbs, path=path, model_dir=model_dir, reuse_fake=reuse_fake)
+
+register(Dots, family='dots', columns={'^colours.weight$': 0})
+register_checkpoint('Dots', 'colours.', Dots, lambda state: dict(n_classes=shape_of(state, 'colours.weight')[1]))
+register_learner('dots', dots_learner)
+"""
+
+def test_a_family_is_one_file(scenes, renamed, tmp_path, monkeypatch):
+    "A file in `models` is all: it is trained, resumed, converted, painted with and carried over, and its options are its own"
+    import gaugan_fastai.models as models
+    for o in ('networks', 'checkpoints', 'families'): monkeypatch.setattr(registry, o, getattr(registry, o).copy())
+    (tmp_path/'models').mkdir()
+    (tmp_path/'models/dots.py').write_text(dots)
+    monkeypatch.setattr(models, '__path__', [*models.__path__, str(tmp_path/'models')])
+    args = ['train', scenes, '--model', 'dots', '--size', 32, '--bs', 4, '--out', tmp_path/'run']
+    try:
+        assert gaugan(*args, '--epochs', 1)[0] == 0
+        assert gaugan(*args, '--epochs', 2, '--resume')[0] == 0
+        assert 'the model dots has no ngf: leave --ngf out' in refused(*args, '--ngf', 4)
+        code, words, err = gaugan('generate', tmp_path/'run', scenes/'val/labels', '--out', tmp_path/'p')
+        assert code == 0 and words.startswith('4 of 4'), err
+        code, words, err = gaugan('train', renamed, *args[2:-1], tmp_path/'more', '--epochs', 1, '--pretrained', tmp_path/'run')
+        assert code == 0 and '18 of 20 classes' in words, err
+        torch.save(from_pretrained(tmp_path/'run/model').state_dict(), tmp_path/'theirs.pth')
+        code, words, err = gaugan('convert', tmp_path/'theirs.pth', '--out', tmp_path/'converted')
+        assert code == 0 and 'is a Dots of 60 parameters' in words, err
+    finally: sys.modules.pop('gaugan_fastai.models.dots', None)
