@@ -292,7 +292,8 @@ def _read_widths(state, upsampling):
     blocks = ['head_0', 'G_middle_0', 'G_middle_1', *(f'up_{i}' for i in range(4 + (upsampling == 'most')))]
     nfs = [shape_of(state, f'{o}.conv_1.bias')[0] for o in blocks]
     ngf = nfs[-1]*(1 + (upsampling == 'most'))
-    return ngf, None if nfs == _channels(ngf, None, upsampling) else [o/ngf for o in nfs], nfs
+    with torch.device('meta'): paper = SPADEGenerator(1, ngf, upsampling=upsampling, nhidden=1).channels
+    return ngf, None if nfs == paper else [o/ngf for o in nfs], nfs
 
 def _read_generator(state, edges=False, upsampling='normal', aspect=1.):
     "Arguments of the generator that a checkpoint belongs to"
