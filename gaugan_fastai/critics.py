@@ -156,3 +156,26 @@ def _by_patterns(critic, maps, image):
         elif i==1 and len(scales)==2 and sums_pay(plan): labels = pooled_label_conv(plan, **how)
         elif i==1: x = _beside(pooled_planes(plan, x.device), x)
         yield x, labels
+
+# %% ../nbs/05_critics.ipynb #14b05001
+from .registry import classes_read, register, register_checkpoint, shape_of
+
+def _parts(state, i): return len({k.split('.')[i] for k in state})
+
+def _read_critic(state, edges=False):
+    "Arguments of the critic that a checkpoint belongs to"
+    ndf,n_in,*_ = shape_of(state, 'discriminator_0.model0.0.weight')
+    n_scales,n_layers = _parts(state, 0),_parts(state, 1)-1
+    return dict(n_classes=classes_read(n_in-3, edges), ndf=ndf, n_scales=n_scales, n_layers=n_layers, edges=bool(edges))
+
+def _critic_config(critic):
+    "Arguments that build a critic again"
+    convs = [o for o in critic.discriminator_0.modules() if isinstance(o, nn.Conv2d)]
+    return _read_critic(critic.state_dict(), critic.edges) | dict(strides=[o.stride[0] for o in convs[:-1]])
+
+_three_layers = lambda state: _parts(state, 1)==4
+
+register(MultiScaleCritic, 'critic', config=_critic_config, columns={r'\.model0\.0\.weight$': 0})
+_kind = dict(mark='discriminator_0.model0.', cls=MultiScaleCritic, read=_read_critic, family='spade')
+register_checkpoint('SPADE critic', **_kind, fits=lambda state: not _three_layers(state))
+register_checkpoint('SPADE critic of 3 layers', **_kind, fits=_three_layers)

@@ -185,3 +185,15 @@ class StyleLearner(SynthesisLearner):
         z = as_style(self, style, gen.z_dim, seed).to(gen.fc.weight.device)
         picture = super().predict(ids, size=gen.size, edges=edges, instances=instances, z=z)
         return picture if (h, w) == tuple(gen.size) else picture.resize((w, h), Image.BICUBIC)
+
+# %% ../nbs/10a_encoder.ipynb #14b10001
+from .registry import register, register_checkpoint, shape_of
+
+def _read_encoder(state):
+    "Arguments of the encoder that a checkpoint belongs to: each of its layers halves a picture that ends as 4x4"
+    ndf, z_dim = shape_of(state, 'layer1.0.weight_orig')[0], shape_of(state, 'fc_mu.weight')[0]
+    n_layers = len({k.split('.')[0] for k in state if k.startswith('layer')})
+    return dict(ndf=ndf, z_dim=z_dim, size=4*2**n_layers)
+
+register(StyleEncoder, 'encoder')
+register_checkpoint('SPADE encoder', 'fc_mu.', StyleEncoder, _read_encoder, 'spade')

@@ -8,7 +8,7 @@ __all__ = ['read_json', 'write_json', 'save_picture', 'noted_minutes', 'stamp_of
            'run_line', 'RunBar']
 
 # %% ../nbs/16_keeping.ipynb #c97567f3
-import hashlib, json, os, re, signal, sys, time
+import hashlib, json, os, signal, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
@@ -70,10 +70,17 @@ class KeepRun(Keep):
     def progress(self): return dict(minutes=self.total_minutes(), epochs=len(self.learn.history))
 
     def _save(self):
-        self.learn.save('last')
+        self._save_learner()
         self.stamp = stamp_of(self.path/'last.pth')
         write_json(self.path/'progress.json', self.progress())
         self.last,self.saved = time.monotonic(),True
+
+    def _save_learner(self):
+        "Save the checkpoint; what is refused is said about the run, where the learner speaks of itself"
+        try: self.learn.save('last')
+        except InputError as e:
+            if isinstance(e.__cause__, InputError): raise e.__cause__   # the disk
+            raise InputError(e.what, 'resume from the last checkpoint with a lower learning rate', 'lr') from e
 
 # %% ../nbs/16_keeping.ipynb #63a6c366
 try: import fcntl
@@ -90,7 +97,7 @@ def take_folder(out):
         pid = os.read(file, 20).decode(errors='replace')
         os.close(file)
         cure = 'wait for it, or choose another folder with --out'
-        raise InputError(f'{out} is in use: process {pid} trains there; {cure}') from e
+        raise InputError(f'{out} is in use', f'process {pid} trains there; {cure}', 'out') from e
     except OSError: pass   # no locks on this disk
     _locks[out.resolve()] = file
     os.truncate(file, 0)
@@ -102,24 +109,20 @@ def give_folder(out):
     if file is not None: os.close(file)
 
 # %% ../nbs/16_keeping.ipynb #20e3d912
-_reworded = {r'^Exception occured in `\w+` when calling event `\w+`:(\s|\\n|\\t)*': '',
-    '; learn.path says where .*': '', r' \(learn\.load\)': '',
-    'go back to the last checkpoint with learn.load': 'resume from the last checkpoint with a lower learning rate'}
-
-def _of_a_run(words):
-    "A message about a learner, as one about its run"
-    for k,v in _reworded.items(): words = re.sub(k, v, words)
-    return words
+def _of_a_run(e):
+    "An error of a learner as one of its run, which is not loaded but resumed"
+    return InputError(e.what, e.cure and e.cure.replace(' (learn.load)', ''), e.option)
 
 @contextmanager
 def on_disk(out):
     "Turn what the disk refuses into an `InputError`, and say what else is refused in the words of a run"
     try: yield
-    except InputError as e: raise InputError(_of_a_run(str(e))) from e
+    except InputError as e: raise _of_a_run(e) from e
     except BrokenPipeError: raise
     except OSError as e:
         what = f'{e.filename or out} cannot be read or written ({e.strerror})'
-        raise InputError(f'{what}: make room, or choose another folder with --out; what was saved is untouched') from e
+        cure = 'make room, or choose another folder with --out; what was saved is untouched'
+        raise InputError(what, cure, 'out') from e
 
 # %% ../nbs/16_keeping.ipynb #8dc24ea9
 def _is_plain(o):
@@ -138,9 +141,9 @@ def check_settings(out, then, now, usual, kwargs):
         if k not in then and not _is_plain(kwargs.get(k)): continue   # written down since 0.2
         a,b = (o.get(k, usual.get(k)) for o in (then, now))
         if a == b: continue
-        if k != 'classes': raise InputError(f'{out} was started with {k}={a}, not {b}: resume it with that')
+        if k != 'classes': raise InputError(f'{out} was started with {k}={a}, not {b}', 'resume it with that')
         other = f'other classes ({_first_other(a, b)})'
-        raise InputError(f'{out} was started with {other}: resume it with its own data')
+        raise InputError(f'{out} was started with {other}', 'resume it with its own data')
 
 def _first_other(a, b):
     "Words for the first difference of two lists of classes"
@@ -172,7 +175,7 @@ def compare_data(out, then, now):
     if not moved and now['folder']: return f'{now["pairs"]} pairs (were {then["pairs"]}), or other files'
     words = [f'{o["pairs"]} pairs {"in "+o["folder"] if o["folder"] else "in memory"}' for o in (then, now)]
     cure = 'resume it with those, or start another run'
-    raise InputError(f'{out} was started with other data ({words[0]}), not {words[1]}: {cure}')
+    raise InputError(f'{out} was started with other data ({words[0]}), not {words[1]}', cure)
 
 def compare_course(then, now):
     "Say which settings of the course are others than they were"

@@ -6,7 +6,7 @@
 __all__ = ['ruler_maps', 'constant_then_linear', 'Run', 'load_model', 'paint', 'paint_folder']
 
 # %% ../nbs/17_runs.ipynb #ab704030
-import inspect, re, time
+import re, time
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -24,8 +24,9 @@ from .keeping import Interrupts, KeepRun, RunBar, check_settings, compare_course
 from .keeping import give_folder, noted_minutes, on_disk, save_picture
 from .keeping import read_json, settings_of, stamp_of, take_folder, write_json
 from .learner import edge_input, paint_size, to_u8
-from .models.spade import spade_learner
+from .finetune import learner_from
 from .pretrained import from_pretrained, save_pretrained
+from .registry import family_named
 
 # %% ../nbs/17_runs.ipynb #d52880a7
 _disc = lambda x, y, r: x*x + y*y < r*r
@@ -66,7 +67,7 @@ def constant_then_linear(
 
 # %% ../nbs/17_runs.ipynb #da21a9b5
 class Run:
-    "Train a `spade_learner` in a folder, by the clock or by epochs"
+    "Train a learner in a folder, by the clock or by epochs"
     def __init__(self,
         dls,                  # `PairedDataLoaders`
         out,                  # Folder of the run
@@ -76,9 +77,11 @@ class Run:
         cbs=None,             # More callbacks
         keep_critic:bool=False, # Leave the critic too, in `model/critic`, for those who train on from there
         seed=None,            # The seed that was set, to be written down
-        **kwargs,             # For `spade_learner` (`reuse_fake=True` unless given); the same when resumed
+        model:str='spade',    # Name of the family: whose learner it is, see `registry`
+        **kwargs,             # For the learner (`reuse_fake=True` unless given); the same when resumed
     ):
-        self.dls,self.out,self.keep_critic = dls,Path(out),keep_critic
+        self.dls,self.out,self.keep_critic,self.family = dls,Path(out),keep_critic,family_named(model)
+        self.family.check(kwargs)
         course = dict(bs=dls.train.bs) | ({} if seed is None else dict(seed=seed))
         try:
             with on_disk(self.out):
@@ -90,29 +93,39 @@ class Run:
 
     def _enter(self, resume):
         "Take the folder; return whether it holds a checkpoint to go on from"
-        if self.out.is_file(): raise InputError(f'{self.out} is a file: choose a folder with --out')
+        if self.out.is_file(): raise InputError(f'{self.out} is a file', 'choose a folder with --out', 'out')
         held = [(self.out/o).is_file() for o in ('run.json','last.pth')]
-        if resume and not any(held): raise InputError(f'{self.out} holds no run: start it without --resume')
+        if resume and not any(held): raise InputError(f'{self.out} holds no run', 'start it without --resume', 'resume')
         self.out.mkdir(parents=True, exist_ok=True)
         take_folder(self.out)
         kept = (self.out/'last.pth').is_file()
         if resume and not kept: print(f'{self.out} holds no checkpoint yet: the run begins anew')
         if resume or not kept: return kept
-        raise InputError(f'{self.out} holds a run: go on with --resume, or choose another folder with --out')
+        cure = 'go on with --resume, or choose another folder with --out'
+        raise InputError(f'{self.out} holds a run', cure, 'resume')
 
     def _prepare(self, course, save_minutes, samples, cbs, kwargs):
         "Make the learner; for a resumed run compare the settings and load the checkpoint"
-        self.settings,self.data,self.course = settings_of(self.dls, kwargs),data_facts(self.dls),course
+        self.settings = settings_of(self.dls, dict(model=self.family.name, **kwargs))
+        self.data,self.course = data_facts(self.dls),course
         said = self._compare(kwargs) if self.resumed else []
         self.keep,self.bar = KeepRun(self.out, save_minutes),RunBar()
-        cbs = [SampleGrid(samples, path=self.out/'samples'), self.keep, self.bar, *L(cbs)]
-        self.learn = spade_learner(self.dls, path=self.out, model_dir='.', cbs=cbs, **{'reuse_fake': True, **kwargs})
+        grid = self.family.grid or SampleGrid
+        cbs = [grid(samples, path=self.out/'samples'), self.keep, self.bar, *L(cbs)]
+        self.learn = self._make(path=self.out, model_dir='.', cbs=cbs, **{'reuse_fake': True, **kwargs})
         self.learn.remove_cbs([o for o in self.learn.cbs if isinstance(o, ProgressCallback)])
         if self.resumed: self._load()
         self.done = dict(minutes=noted_minutes(self.out) if self.resumed else 0., epochs=len(self.learn.history))
         self.keep.spent,self.left = self.done['minutes'],False
         if said: print('resumed with ' + '; '.join(said))
         if not self.resumed: self._write_settings()   # last: what fails before leaves the folder free
+
+    def _make(self, pretrained=None, mapping=None, **kwargs):
+        "Make the learner of the family, from trained networks where there are some"
+        if mapping and pretrained is None:
+            raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
+        if pretrained is None: return self.family.learner(self.dls, **kwargs)
+        return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
 
     def _write_settings(self):
         "Note what the run is, and its data and course, in run.json"
@@ -125,9 +138,9 @@ def _compare(self:Run, kwargs):
     fn = self.out/'run.json'
     if not fn.is_file(): return [f'settings that cannot be compared, since {fn} is missing']
     try: then = read_json(fn)
-    except InputError as e: raise InputError(f'{e}: delete it, then the run resumes with your settings') from e
+    except InputError as e: raise InputError(str(e), 'delete it, then the run resumes with your settings') from e
     data,course = (then.pop(k, None) for k in ('data','course'))
-    usual = {k: p.default for k,p in inspect.signature(spade_learner).parameters.items()} | dict(reuse_fake=True)
+    usual = self.family.usual() | dict(reuse_fake=True, model='spade')   # runs of 0.1 name no model
     check_settings(self.out, then, self.settings, usual, kwargs)
     before = course if isinstance(course, dict) else {}
     said = [compare_course(before, self.course)]
@@ -146,7 +159,7 @@ def _load(self:Run):
     except Exception as e:
         if isinstance(e, InputError) and not e.__cause__: raise   # it can be read, but is another learner's
         cure = f'put a copy of it back, or start another run with --out and --pretrained {self.out}'
-        raise InputError(f'{file} is damaged ({type(e.__cause__ or e).__name__}): {cure}') from e
+        raise InputError(f'{file} is damaged ({type(e.__cause__ or e).__name__})', cure, 'out') from e
 
 # %% ../nbs/17_runs.ipynb #630649a1
 @patch
@@ -157,12 +170,12 @@ def fit(self:Run,
     decay:float=.5,     # Last part of the run in which the learning rate falls to 0
 ):
     "Train until the budget is spent; raise `KeyboardInterrupt` where it is stopped, `InputError` where it cannot go on"
-    if (minutes is None) == (epochs is None): raise InputError('a run needs one budget: minutes or epochs')
+    if (minutes is None) == (epochs is None): raise InputError('a run needs one budget', 'minutes or epochs')
     unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
     with self._writing(), Interrupts() as stop:
         left = (self.out/'model/model.json').is_file()
         if self.done[unit] < total: self._train(unit, total, lr, decay, stop)
-        elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}: give it more')
+        elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}', 'give it more', unit)
         self._leave()
     if stop.since is not None: raise KeyboardInterrupt(self._last_words())
     return self.learn
@@ -174,7 +187,7 @@ def _writing(self:Run):
     with on_disk(self.out): take_folder(self.out)
     try:
         if stamp_of(self.out/'last.pth') != self.keep.stamp:
-            raise InputError(f'the run in {self.out} has gone on elsewhere: resume it with a new Run')
+            raise InputError(f'the run in {self.out} has gone on elsewhere', 'resume it with a new Run')
         with on_disk(self.out): yield
     except KeyboardInterrupt as e: raise KeyboardInterrupt(self._last_words()) from e
     finally:
@@ -219,10 +232,12 @@ def _leave(self:Run):
     self.done = self.keep.progress()
     words = f'{n} pairs at {h}x{w} (height x width), {self.done["epochs"]} epochs, {self.done["minutes"]:.1f} minutes'
     card = dict(labels=self.dls.labels, training=words, licence='that of the photos it was trained on', size=[h,w])
+    if self.family.finish: self.family.finish(self.learn)
     with self.learn.painting() as gen:
         encoder = gen.__dict__.get('encoder') or getattr(self.learn.model, 'encoder', None)
         save_pretrained(gen, self.out/'model', encoder=encoder, **card)
-    if self.keep_critic: save_pretrained(self.learn.model.critic, self.out/'model/critic', **card)
+    critic = getattr(self.learn.model, 'critic', None)
+    if self.keep_critic and critic is not None: save_pretrained(critic, self.out/'model/critic', **card)
     self.left = True
 
 # %% ../nbs/17_runs.ipynb #d36fae6b

@@ -119,11 +119,12 @@ def test_a_run_whose_model_was_not_written(scenes, run):
 
 def test_a_run_of_0_1_resumes(scenes, run):
     then = json.loads((run/'run.json').read_text())
-    for k in ('data', 'course'): del then[k]
-    (run/'run.json').write_text(json.dumps(then))
+    for k in ('data', 'course', 'model'): del then[k]
+    (run/'run.json').write_text(json.dumps(dict(preset='small', z_dim=None) | then))   # it wrote down what was not asked for, too
     code, out, err = resume(scenes, run)
     assert code == 0 and 'resumed with' not in out, err
-    assert json.loads((run/'run.json').read_text())['course'] == dict(bs=4, seed=0, lr=2e-4, decay=.5)
+    now = json.loads((run/'run.json').read_text())
+    assert now['course'] == dict(bs=4, seed=0, lr=2e-4, decay=.5) and now['model'] == 'spade'
 
 def test_other_class_names_are_refused(run, copy):
     names = (copy/'codes.txt').read_text().split('\n')

@@ -2,6 +2,7 @@
 import json, os, shutil
 import pytest, torch
 from safetensors.torch import load_file, save_file
+from gaugan_fastai import registry
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.encoder import StyleEncoder
 from gaugan_fastai.layers import refresh_spectral
@@ -76,8 +77,14 @@ class WithExtra(SPADEGenerator):
     def extra_state(self): return dict(usual=self.usual) if hasattr(self, 'usual') else {}
     def load_extra_state(self, extra): self.usual = extra['usual']
 
-def test_extra_tensors_travel_with_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setitem(from_pretrained.__globals__['_models'], 'WithExtra', WithExtra)
+@pytest.fixture
+def registered(monkeypatch):
+    "The network of this file, for one test"
+    registry.load_families()
+    monkeypatch.setattr(registry, 'networks', dict(registry.networks))
+    registry.register(WithExtra)
+
+def test_extra_tensors_travel_with_the_weights(tmp_path, registered):
     gen = WithExtra(3, ngf=2, nhidden=4)
     assert not hasattr(from_pretrained(save_pretrained(gen, tmp_path/'none')), 'usual')
     gen.usual = torch.randn(3, 7)
@@ -89,8 +96,7 @@ def test_extra_tensors_travel_with_the_weights(tmp_path, monkeypatch):
     with pytest.raises(InputError, match='extra.usual'): save_pretrained(gen, folder)
     assert torch.equal(from_pretrained(folder).usual, back.usual)
 
-def test_unusable_extra_tensors_are_an_input_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(from_pretrained.__globals__['_models'], 'WithExtra', WithExtra)
+def test_unusable_extra_tensors_are_an_input_error(tmp_path, registered):
     gen = WithExtra(3, ngf=2, nhidden=4)
     gen.extra_state = lambda: dict(other=torch.ones(2))
     with pytest.raises(InputError, match='unusable extra'): from_pretrained(save_pretrained(gen, tmp_path/'model'))

@@ -166,3 +166,9 @@ def pix2pix_learner(
     losses = dict(l1=lambda turn: l1*F.l1_loss(turn.fake, turn.photo)) if l1 else {}
     if average: cbs = L(ModelAverage(average)) + L(cbs)
     return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, ttur=False, cbs=cbs, **kwargs)
+
+# %% ../../nbs/09_models.pix2pix.ipynb #14b09001
+from ..registry import register, register_learner
+
+register(UNetGenerator, family='pix2pix', columns={r'^down_0\.0\.weight$': 0})
+register_learner('pix2pix', pix2pix_learner)

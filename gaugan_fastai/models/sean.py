@@ -398,3 +398,14 @@ def original_state(
         layer, last, part = k.rpartition(f'.fc_mu{gen.n_classes - 1}.')
         if part == 'bias' and last: res |= {o: t for o, t in gen.surplus.items() if o.startswith(f'{layer}.fc_mu')}
     return res
+
+# %% ../../nbs/13_models.sean.ipynb #14b13001
+from ..registry import checkpoints, networks, register, register_checkpoint, register_learner
+
+_older = checkpoints['SPADE critic of 3 layers']
+def _read_sean_critic(state): return _older.read(state) | dict(strides=(2, 2, 2))
+
+register(SEANGenerator, family='sean', columns=networks['SPADEGenerator'].columns, layers=r'\.fc_mu(\d+)\.')
+register_checkpoint('SEAN generator', 'head_0.ace_0.', SEANGenerator, sean_config, 'sean', split=split_surplus)
+register_checkpoint('SEAN critic', _older.mark, MultiScaleCritic, _read_sean_critic, 'sean', _older.fits)
+register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes)
