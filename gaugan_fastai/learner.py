@@ -254,13 +254,14 @@ def predict(self:SynthesisLearner,
     size='data', # (H,W) to paint at; 'data': about the training size, in the map's own shape; None: the map's own size
     edges=None, # for a model with instance edges: bool [H,W], or
     instances=None, # the instance map they come from: file name, PIL image, array or tensor [H,W]
-    ids=None, # what the numbers of an array are: 'library' ids or the values of a 'file'; None: library ids where both are the same
+    ids=None, # the numbers of an array: 'library' ids or the values of a 'file'; None: library ids where both are the same
     **kwargs, # for the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
-    for k in ('style', 'seed'):
-        if k in kwargs: raise InputError(f'{k}={kwargs[k]!r} was given, but this {type(self.model.generator).__name__} has no '
-            'style for a whole picture: train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)')
+    for k in {'style', 'seed'} & kwargs.keys():
+        cure = 'train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)'
+        name = type(self.model.generator).__name__
+        raise InputError(f'{k}={kwargs[k]!r} was given, but this {name} has no style for a whole picture: {cure}')
     ids, trained = library_ids(item, self.labels, ids), getattr(self.dls, 'size', None)
     with self.painting() as gen:
         style = {k: v.to(one_param(gen).device) if isinstance(v, Tensor) else v for k, v in kwargs.items()}

@@ -29,7 +29,7 @@ def image_grid(*columns, pad:int=2, rows:int|None=None):
     return np.concatenate([np.concatenate(list(c)) for c in cells], axis=1)
 
 def input_pictures(xb, palette):
-    "What a generator reads, as uint8 pictures `[B,H,W,3]`: the label maps in colours, and white edges where there are some"
+    "What a generator reads, as uint8 pictures `[B,H,W,3]`: label maps in colours, and white edges where there are some"
     white = lambda o: np.repeat(255*to_np(o).astype(np.uint8)[...,None], 3, -1)
     return colorize(to_np(xb[0]), palette), *(white(o) for o in xb[1:])
 
@@ -42,15 +42,16 @@ def _check_meaning(values, labels):
     other = [v for v in found.tolist() if table[v] != v]
     if not other or (table[found] < 0).any(): return
     in_file, here = labels.codes[table[other[0]]], labels.codes[other[0]]
-    raise InputError(f"the array holds {other[0]}, which is {in_file!r} in the data's files and {here!r} in the library, "
-        "where void comes last: say ids='file' or ids='library'; files and PIL images are always read as files, tensors as library ids")
+    what = f"the array holds {other[0]}, which is {in_file!r} in the data's files and {here!r} in the library"
+    cure = "say ids='file' or ids='library'; files and PIL images are always read as files, tensors as library ids"
+    raise InputError(f'{what}, where void comes last: {cure}')
 
 def is_file(item): return isinstance(item, (str, Path, Image.Image))
 
 def library_ids(
     item, # Label map: file name or PIL image (the data's own ids), tensor `[H,W]` (library ids), or array, see `ids`
     labels, # What the ids mean, a `LabelSpace`
-    ids=None, # What the numbers of an array are: 'library' ids or the values of a 'file'; None: library ids where both are the same
+    ids=None, # An array's numbers: 'library' ids or the values of a 'file'; None: library ids where both are the same
 ) -> Tensor: # int64 `[1,H,W]`
     "Read one label map as library ids; raise `InputError` for what is none"
     if ids not in (None, 'file', 'library'): raise InputError(f"ids={ids!r}, but it is 'file', 'library' or None")
@@ -60,8 +61,8 @@ def library_ids(
     if isinstance(item, np.ndarray) and ids is None: _check_meaning(item, labels)
     res = labels.check(labels.read(item) if is_file(item) else item)
     if res.ndim == 2: res = res[None]
-    if len(res) != 1: raise InputError(f'one map [H,W] is painted at a time, got {tuple(res.shape)}: give the generator a batch')
-    return res.as_subclass(Tensor)
+    if len(res) == 1: return res.as_subclass(Tensor)
+    raise InputError(f'one map [H,W] is painted at a time, got {tuple(res.shape)}: give the generator a batch')
 
 # %% ../nbs/06b_pictures.ipynb #62705771
 def _as_image(item):
@@ -71,7 +72,8 @@ def _as_image(item):
 
 def _as_edges(edges, ids):
     "Edges `[1,H,W]` int64 of an array or tensor [H,W] as large as the map, checked"
-    if not isinstance(edges, (np.ndarray,Tensor)) or tuple(edges.shape[-2:]) != tuple(ids.shape[-2:]) or edges.ndim != 2:
+    is_array = isinstance(edges, (np.ndarray, Tensor))
+    if not is_array or tuple(edges.shape[-2:]) != tuple(ids.shape[-2:]) or edges.ndim != 2:
         what = f'of shape {tuple(edges.shape)}' if hasattr(edges, 'shape') else f'a {type(edges).__name__}'
         raise InputError(f'edges are {what}, but a bool array of the map, {tuple(ids.shape[-2:])}, is needed: '
             'instance_edges(instances) makes it')
@@ -122,13 +124,16 @@ def edge_input(
     instances=None, # instance map: file, PIL image, array or tensor [H,W]
 ) -> list: # the edges bool `[1,h,w]` at `size`, or nothing
     "Give what a generator reads beside the label map; raise `InputError` for what it lacks or cannot read"
-    if edges is not None and instances is not None: raise InputError('edges= and instances= say the same: give one of them')
+    both = edges is not None and instances is not None
+    if both: raise InputError('edges= and instances= say the same: give one of them')
     if edges is not None: found = [resize_map(_as_edges(edges, ids), size).bool()]
     else: found = [] if instances is None else [instance_edges(resize_map(_as_instances(instances, ids), size))]
     wants = getattr(generator, 'edges', bool(found))
     if wants and not found:
-        raise InputError('this model was trained with instance edges: pass instances= (a map as large as the label map)')
-    if found and not wants: raise InputError('this model was trained without instance edges: leave instances and edges out')
+        cure = 'pass instances= (a map as large as the label map)'
+        raise InputError(f'this model was trained with instance edges: {cure}')
+    cure = 'leave instances and edges out'
+    if found and not wants: raise InputError(f'this model was trained without instance edges: {cure}')
     return found
 
 # %% ../nbs/06b_pictures.ipynb #b06b0a02
@@ -140,7 +145,8 @@ def generator_input(
     instances=None, # see `edge_input`
 ) -> list: # ids int64 `[1,h,w]`, and edges bool `[1,h,w]` where the generator reads them, where its weights are
     "Make what a generator reads of a label map"
-    xb, device = [resize_map(ids, size), *edge_input(generator, ids, size, edges, instances)], next(generator.parameters()).device
+    xb = [resize_map(ids, size), *edge_input(generator, ids, size, edges, instances)]
+    device = next(generator.parameters()).device
     return [o.to(device) for o in xb]
 
 def as_picture(
