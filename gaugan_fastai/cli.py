@@ -111,15 +111,6 @@ def train(
     print(f'Paint with: gaugan generate {shlex.quote(str(out))} MAPS{" --instances FOLDER"*edges}')
 
 # %% ../nbs/18_cli.ipynb #1021aec9
-def _map_files(path):
-    "The pictures in a folder, or the one file"
-    from gaugan_fastai.core import InputError
-    from gaugan_fastai.files import pictures_in
-    path = Path(path)
-    if path.is_file(): return [path]
-    if not path.is_dir(): raise InputError(f'{path} does not exist: give a label map or a folder of label maps')
-    return sorted(pictures_in(path, 'label map').values())
-
 def generate(
     model:Path,          # A run, a folder with model.safetensors and model.json, or a name, such as landscapes_style
     maps:Path,           # A folder of label maps, or one label map
@@ -132,9 +123,9 @@ def generate(
     samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png ..., from --seed on
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
-    from gaugan_fastai.runs import load_model, paint_folder
-    painter = load_model(model)
-    res = paint_folder(painter, _map_files(maps), out, size, instances, style, seed, samples, style_map)
+    from gaugan_fastai.folders import paint_folder
+    from gaugan_fastai.painter import Painter
+    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map)
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
     for o in bad.values(): print(f'not painted: {_in_options(str(o))}', file=sys.stderr)
     print(f'{len(res)-len(bad)} of {len(res)} maps painted: {out}')
@@ -191,15 +182,17 @@ def convert(
 def _demo_pictures(run, out, n=6):
     "Paint held-out scenes and ruler maps; write maps, pictures and a grid of each"
     import numpy as np
-    from gaugan_fastai.learner import image_grid
-    from gaugan_fastai.runs import load_model, paint, ruler_maps, save_picture
-    model,labels = load_model(run.out),run.dls.labels
+    from gaugan_fastai.keeping import save_picture
+    from gaugan_fastai.painter import Painter
+    from gaugan_fastai.pictures import image_grid
+    from gaugan_fastai.runs import ruler_maps
+    painter,labels = Painter(run.out),run.dls.labels
     for o in ('maps','painted'): (out/o).mkdir(exist_ok=True)
     held = [(np.asarray(o.segmap),np.asarray(o.photo)) for o in run.dls.valid_ds.items[:n]]
-    columns = [(labels.colorize(m),paint(model, m),p) for m,p in held]
+    columns = [(labels.colorize(m),painter(m, ids='library'),p) for m,p in held]
     save_picture(image_grid(*map(np.stack, columns)), out/'held_out.png')
     maps = ruler_maps(run.dls.size)
-    pictures = [paint(model, o) for o in maps]
+    pictures = [np.asarray(painter(o, ids='library')) for o in maps]
     for i,(m,p) in enumerate(zip(maps, pictures)):
         save_picture(m, out/f'maps/ruler_{i}.png')
         save_picture(p, out/f'painted/ruler_{i}.png')
@@ -214,19 +207,19 @@ def _shipped():
     return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
 
 def _paint_styles(weights, maps, file, seeds=(4, 15, 3, 95)):
-    "Paint every map in the style of each seed (day, a hazy day, dusk and night, with the shipped weights); write them as a grid"
+    "Paint every map in the style of each seed (day, a hazy day, dusk and evening, with the shipped weights); write them as a grid"
     import numpy as np
-    from gaugan_fastai.learner import image_grid
-    from gaugan_fastai.runs import load_model, paint, save_picture
-    model = load_model(weights)
-    ids = [model.labels.read(o) for o in sorted(maps.glob('*.png'))]
-    painted = [[paint(model, o, o.shape, seed=i) for o in ids] for i in seeds]
-    columns = [[model.labels.colorize(o) for o in ids], *painted]
-    save_picture(image_grid(*map(np.stack, columns)), file)
+    from gaugan_fastai.keeping import save_picture
+    from gaugan_fastai.painter import Painter
+    from gaugan_fastai.pictures import image_grid
+    painter = Painter(weights)
+    ids = [painter.read(o) for o in sorted(maps.glob('*.png'))]
+    rows = [[painter.labels.colorize(o[0]), *(painter(o, size=o.shape[1:], seed=i) for i in seeds)] for o in ids]
+    save_picture(image_grid(*map(np.stack, zip(*rows))), file)
 
 # %% ../nbs/18_cli.ipynb #a7833a2e
 _demo_words = """
-{styles}{out}/held_out.png   scenes it has not seen, from left to right: label map, painted, as our code draws it
+{styles}{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
 {out}/ruler.png      maps drawn with a ruler: label map, painted
 {out}/model          the weights (model.safetensors) and what they are (model.json)
 

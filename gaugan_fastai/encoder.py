@@ -8,7 +8,6 @@ __all__ = ['StyleEncoder', 'reparameterise', 'EncodedGAN', 'encoded_groups', 'KL
 
 # %% ../nbs/10a_encoder.ipynb #a78b7715
 import numpy as np, torch
-from PIL import Image
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.vision.all import Callback, store_attr
@@ -16,9 +15,9 @@ from fastai.vision.all import Callback, store_attr
 from .core import InputError, check_whole
 from .data.layouts import open_photo
 from .layers import init_xavier, leaky, refresh_spectral, spectral_conv
-from .data.transforms import as_size
-from .learner import SynthesisLearner, _as_ids, frozen, paint_size
+from .learner import SynthesisLearner
 from .losses import kl_loss
+from .pictures import frozen
 from .turns import SynthesisGAN, network_groups
 
 # %% ../nbs/10a_encoder.ipynb #2b688357
@@ -179,12 +178,8 @@ class StyleLearner(SynthesisLearner):
         ids=None, # What the numbers of an array are, see `SynthesisLearner.predict`
     ): # PIL image
         "Paint one label map in a style: at the one size that the model paints, and scaled to `size`"
-        gen, ids = self.model.generator, _as_ids(item, self.labels, ids)
-        if size == 'data': size = paint_size(ids.shape[-2:], gen.size, 1)
-        h, w = ids.shape[-2:] if size is None else as_size(size)
-        z = as_style(self, style, gen.z_dim, seed).to(gen.fc.weight.device)
-        picture = super().predict(ids, size=gen.size, edges=edges, instances=instances, z=z)
-        return picture if (h, w) == tuple(gen.size) else picture.resize((w, h), Image.BICUBIC)
+        z = as_style(self, style, self.model.generator.z_dim, seed)
+        return super().predict(item, size, edges, instances, ids, z=z)
 
 # %% ../nbs/10a_encoder.ipynb #14b10001
 from .registry import register, register_checkpoint, shape_of

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
-from .core import InputError, TensorSegmap, resize_map
-from .data.transforms import as_size
+from .core import InputError, TensorSegmap
 from .losses import GANObjective, hinge
-from .pictures import _as_ids, edge_input, image_grid, input_pictures, paint_size, to_u8
-from .pictures import frozen # chkstyle: ignore, others take it from here
+from .pictures import *
 from .saved import placed
 from .trainer import TurnsLearner
 from .turns import SynthesisGAN, network_groups
@@ -84,20 +82,18 @@ def predict(self:SynthesisLearner,
     size='data', # (H,W) to paint at; 'data': about the training size, in the map's own shape; None: the map's own size
     edges=None, # for a model with instance edges: bool [H,W], or
     instances=None, # the instance map they come from: file name, PIL image, array or tensor [H,W]
-    ids=None, # what the numbers of an array are: 'library' ids or the values of a 'file'; None: library ids where both are the same
+    ids=None, # the numbers of an array: 'library' ids or the values of a 'file'; None: library ids where both are the same
     **kwargs, # for the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
-    for k in ('style', 'seed'):
-        if k in kwargs: raise InputError(f'{k}={kwargs[k]!r} was given, but this {type(self.model.generator).__name__} has no style for a whole '
-            'picture: train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)')
-    ids = _as_ids(item, self.labels, ids)
-    step = getattr(self.model.generator, 'factor', 1)
-    if size == 'data': size = paint_size(ids.shape[-2:], self.dls.size, step)
-    size = tuple(ids.shape[-2:]) if size is None else as_size(size)
-    xb = [resize_map(ids, size), *edge_input(self.model.generator, ids, size, edges, instances)]
-    device = next(self.model.generator.parameters()).device
-    with self.painting() as gen: return Image.fromarray(to_u8(gen(*(o.to(device) for o in xb), **kwargs))[0])
+    for k in {'style', 'seed'} & kwargs.keys():
+        cure = 'train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)'
+        name = type(self.model.generator).__name__
+        raise InputError(f'{k}={kwargs[k]!r} was given, but this {name} has no style for a whole picture: {cure}')
+    ids, trained = library_ids(item, self.labels, ids), getattr(self.dls, 'size', None)
+    with self.painting() as gen:
+        style = {k: v.to(one_param(gen).device) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+        return paint_map(gen, ids, size, trained, edges, instances, **style)
 
 @patch
 def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None, **kwargs):

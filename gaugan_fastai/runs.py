@@ -6,27 +6,24 @@
 __all__ = ['ruler_maps', 'constant_then_linear', 'Run', 'load_model', 'paint', 'paint_folder']
 
 # %% ../nbs/17_runs.ipynb #ab704030
-import re, time
+import time
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import L, ParamScheduler, ProgressCallback, image2tensor, patch
-from PIL import Image
-from torch.nn import functional as F
+from fastai.vision.all import L, ParamScheduler, ProgressCallback, patch
 from .callbacks import SampleGrid, TimeBudget
-from .core import InputError, resize_map
+from .core import InputError
 from .data.landscapes import landscape_labels
-from .data.layouts import open_photo
-from .files import partner_of, pictures_in
-from .encoder import as_style
 from .keeping import Interrupts, KeepRun, RunBar, check_settings, compare_course, compare_data, data_facts
-from .keeping import give_folder, noted_minutes, on_disk, save_picture
+from .folders import *
+from .keeping import give_folder, noted_minutes, on_disk
 from .keeping import read_json, settings_of, stamp_of, take_folder, write_json
-from .learner import edge_input, paint_size, to_u8
 from .finetune import learner_from
-from .pretrained import from_pretrained, save_pretrained
+from .painter import *
+from .pretrained import save_pretrained
 from .registry import family_named
+
+_all_ = ['load_model', 'paint', 'paint_folder']
 
 # %% ../nbs/17_runs.ipynb #d52880a7
 _disc = lambda x, y, r: x*x + y*y < r*r
@@ -239,170 +236,3 @@ def _leave(self:Run):
     critic = getattr(self.learn.model, 'critic', None)
     if self.keep_critic and critic is not None: save_pretrained(critic, self.out/'model/critic', **card)
     self.left = True
-
-# %% ../nbs/17_runs.ipynb #d36fae6b
-def _shipped():
-    "Names of the models in `data/weights` of a checkout"
-    here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
-    return sorted(o.parent.name for o in here.glob('*/model.json'))
-
-def load_model(
-    folder, # A run, or a folder that `save_pretrained` wrote
-):
-    "Load the generator of a run for painting; raise `InputError` where there is none"
-    folder,names = Path(folder),_shipped()
-    if folder.is_file(): raise InputError(f"{folder} is a file: give the run's folder, {folder.parent}")
-    if not folder.exists() and str(folder) not in names:
-        cure = 'give a run, or a folder with model.json and model.safetensors'
-        known = f'; by name there are {", ".join(names)}' if names else ''
-        raise InputError(f'there is no model {str(folder)!r}: {cure}{known}')
-    if (folder/'run.json').is_file() and not (folder/'model').is_dir():
-        raise InputError(f'the run in {folder} has no model yet: go on with gaugan train --resume')
-    model = from_pretrained(folder/'model' if (folder/'model').is_dir() else folder)
-    name = type(model).__name__
-    if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}: only a generator paints')
-    if model.labels is None: raise InputError(f'the card of {folder} names no classes: save the model with labels=')
-    painter = model.for_inference()
-    painter.labels,painter.card = model.labels,model.card
-    return painter
-
-# %% ../nbs/17_runs.ipynb #15c21482
-def _leave(names): return f'leave {" and ".join(names)} out'
-
-def _styles(model, style=None, seed=None, samples=None, style_map=None):
-    "The styles in which to paint a map, a list of z or of codes; [None] for a generator that has one style"
-    z_dim = getattr(model, 'z_dim', None)
-    asked = [k for k,v in dict(style=style, seed=seed, samples=samples, style_map=style_map).items() if v is not None]
-    chance = [o for o in asked if o in ('seed','samples')]
-    if getattr(model, 'style_dim', None): return [_codes(model, style, style_map, chance)]
-    if not z_dim and asked: raise InputError(f'the model has one style, it was trained without z_dim: {_leave(asked)}')
-    if not z_dim: return [None]
-    if style_map is not None: raise InputError('the model has one style for a whole picture: leave style_map out')
-    if style is None: return [as_style(model, None, z_dim, (seed or 0) + i) for i in range(samples or 1)]
-    if len(asked) > 1: raise InputError(f'style says what is else drawn by chance: {_leave(asked[1:])}')
-    if 'encoder' not in model.__dict__ and not isinstance(style, torch.Tensor):
-        raise InputError('the model came without a style encoder to read a photo: leave style out and choose a seed')
-    return [as_style(model, style, z_dim)]
-
-def _codes(model, style, style_map, by_chance):
-    "Codes `[K,S]` of a generator with a style for each class: those given, those of a photo, or the usual ones"
-    if by_chance: raise InputError(f'the model has a style for each class, none by chance: {_leave(by_chance)}')
-    if isinstance(style, torch.Tensor): return style
-    if style is None and style_map is not None: raise InputError(f'{style_map} is the map of a photo: pass style=PHOTO')
-    if style is not None and style_map is None:
-        raise InputError(f'the model reads styles of classes off {style} where these are known: pass style_map=MAP')
-    usual = getattr(model, 'usual', None)
-    if style is None and usual is None:
-        raise InputError('the model came without usual styles: pass style=PHOTO and style_map=MAP, its label map')
-    if style is None: return usual
-    codes = _read_codes(model, style, style_map)
-    return codes if usual is None else torch.where(codes.any(1, keepdim=True), codes, usual.to(codes))
-
-# %% ../nbs/17_runs.ipynb #edab1440
-def _read_codes(model, photo, style_map):
-    "Read the codes `[K,S]` off a photo and its label map, about as large as in training; zeros where a class lacks"
-    ids = model.labels.check(_read_for(model, style_map) if isinstance(style_map, (str,Path)) else style_map)[None]
-    image,(h,w) = open_photo(photo),ids.shape[-2:]
-    if image.size != (w,h):
-        what = f'the photo is {image.size[0]}x{image.size[1]}, but its label map {style_map} is {w}x{h} pixels'
-        raise InputError(f'{what} (width x height): make both of one size')
-    size = paint_size((h,w), model.card.get('size', (h,w)), model.factor)
-    x = F.interpolate(image2tensor(image)[None]/127.5 - 1, size, mode='bilinear', antialias=True)
-    with torch.no_grad(): return model.encode(x, resize_map(ids, size))[0]
-
-def _arguments(model, style, ids):
-    "What the generator is called with beside the maps `[1,H,W]`; raise `InputError` where a class has no style"
-    if style is None: return {}
-    if getattr(model, 'z_dim', None): return dict(z=style)
-    codes = style if style.ndim == 3 else style[None]
-    seen = ids[..., ::2, ::2].unique().tolist()   # as an encoder sees them: what is smaller never has a style
-    bare = [model.labels.codes[i] for i in seen if i < codes.shape[1] and not codes[:, i].any()]
-    if not bare: return dict(codes=codes)
-    what = f'there is no style for {" and ".join(bare[:3])}, neither in the photo nor among the usual ones'
-    raise InputError(f'{what}: choose a photo that shows it')
-
-# %% ../nbs/17_runs.ipynb #b4971bee
-def paint(
-    model,     # From `load_model`
-    ids,       # Library ids `[H,W]`
-    size=None, # (H,W) to paint at; None: about as large as in training, in the shape of the map
-    instances=None, # For a model with instance edges: the instance map, a path or ids `[H,W]`
-    style=None, # With z: a photo whose style to take, or z; None: chance. SEAN: a photo, or codes `[K,S]`; None: usual
-    seed=None, # Seed of the chance; None: 0
-    style_map=None, # For SEAN with a photo as `style`: its label map, a path or library ids `[H,W]`
-) -> np.ndarray: # uint8 `[H,W,3]`
-    """Paint one label map. A model with z paints one size: the map is brought to it, and the picture to `size`.
-
-    Raises `InputError` for maps, instances and styles that the model cannot take."""
-    ids = model.labels.check(ids)[None]
-    [style],shape = _styles(model, style, seed, style_map=style_map),tuple(ids.shape[-2:])
-    own = tuple(model.size) if getattr(model, 'z_dim', None) else None
-    usual,factor = (own,1) if own else (model.card.get('size', shape),model.factor)
-    size = size or paint_size(shape, usual, factor)
-    edges = edge_input(model, ids, own or size, instances=instances)
-    ids = resize_map(ids, own or size)
-    device = next(model.parameters()).device
-    args = {k: v.to(device) for k,v in _arguments(model, style, ids).items()}
-    with torch.no_grad(): picture = to_u8(model(*(o.to(device) for o in (ids, *edges)), **args))[0]
-    if own in (None, tuple(size)): return picture
-    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.BICUBIC))
-
-# %% ../nbs/17_runs.ipynb #274ed11c
-def _read_for(model, fn):
-    "The label map `fn` as `model` reads it; cures are about the file, since the model's classes are what they are"
-    try: return model.labels.read(fn)
-    except InputError as e:
-        what,_,cure = str(e).partition(': ')
-        if hasattr(e, 'cure'): what,cure = str(e).removesuffix(f': {e.cure}'),e.cure
-    if re.search('decode=|void=|palette|codes.txt', cure):
-        values = np.flatnonzero(model.labels._table >= 0).tolist()
-        few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values)>3)
-        how = 'the colours of its palette' if model.labels.decode == 'palette' else f'one grey value a pixel, {few}'
-        cure = f'this model reads {how} (its card, model.json, names them); save the map like that'
-    raise InputError(f'{what}: {cure}')
-
-def _partners(model, instances, maps):
-    "A function from a label map to its instance map, or None without `instances`; `InputError` where none will do"
-    folder = Path(instances) if instances else None
-    wants = getattr(model, 'edges', False)
-    if wants and not folder: raise InputError('the model was trained with instance edges: pass instances=FOLDER')
-    if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
-    if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give a folder of instance maps')
-    if not folder: return lambda fn: None
-    n = len(maps)
-    if folder.is_file() and n>1: raise InputError(f'{folder} is one instance map for {n} label maps: give a folder')
-    if folder.is_file(): return lambda fn: folder
-    found = pictures_in(folder, 'instance')
-    return lambda fn: partner_of(fn, found, 'instance map', folder)
-
-# %% ../nbs/17_runs.ipynb #7303d1a9
-def _targets(fn, out, samples):
-    "The pictures that a map becomes"
-    return [out/f'{fn.stem}_{i}.png' for i in range(samples)] if samples else [out/f'{fn.stem}.png']
-
-def paint_folder(
-    model,     # From `load_model`
-    maps:list, # Paths of label maps
-    out,       # Folder for the pictures, `STEM.png`, or `STEM_0.png` ... with `samples`
-    size=None, # See `paint`
-    instances=None, # For a model with instance edges: their folder (same stems), or for one map the file
-    style=None, # A photo (or z, or codes) that all maps take the style from, see `paint`
-    seed=None, # Seed of the chance, the same for each map; None: 0
-    samples=None, # Pictures a map, of `seed`, `seed + 1` ...
-    style_map=None, # See `paint`
-) -> dict:     # Path -> picture written (a list of them with `samples`), or the `InputError`
-    "Paint label maps, go on after a bad one, and say what became of each"
-    out,inputs = Path(out),{Path(o).resolve() for o in maps}
-    if out.exists() and not out.is_dir(): raise InputError(f'{out} is a file: choose a folder for the pictures')
-    targets = {fn: _targets(fn, out, samples) for fn in map(Path, maps)}
-    for o in chain(*targets.values()):
-        if o.resolve() in inputs: raise InputError(f'{o} is a label map itself: choose another folder for the pictures')
-    partner,styles,res = _partners(model, instances, maps),_styles(model, style, seed, samples, style_map),{}
-    with on_disk(out): out.mkdir(parents=True, exist_ok=True)
-    for fn,files in targets.items():
-        try: pictures = [paint(model, _read_for(model, fn), size, partner(fn), z) for z in styles]
-        except InputError as e: res[fn] = e
-        else:
-            for o,file in zip(pictures, files): save_picture(o, file)
-            res[fn] = files if samples else files[0]
-    return res

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['classes_of', 'same_shape', 'swap', 'crossover', 'change_inside', 'region_colour', 'gather', 'blend', 'StyleLibrary',
-           'encode_all']
+           'encode_all', 'check_codes', 'fill_codes', 'unstyled', 'read_codes']
 
 # %% ../nbs/13a_styles.ipynb #6e2794da
 import torch
 from fastcore.all import *
 
 from .core import InputError
+from .pictures import style_input
 from .weights import pack_weights, read_weights, write_together
 
 # %% ../nbs/13a_styles.ipynb #01b93006
@@ -193,3 +194,42 @@ def encode_all(
             if sum(map(len, res)) >= n: break
     if not res: raise InputError('there is no photo to encode', 'the batches are empty')
     return torch.cat(res)[:n]
+
+# %% ../nbs/13a_styles.ipynb #c0de5002
+def check_codes(
+    gen, # A generator with `n_classes` and `style_dim`
+    codes, # `[K,S]` or `[1,K,S]`
+): # `[1,K,S]`, where the generator's weights are
+    "Look whether codes fit a generator; raise `InputError` where they do not"
+    K, S = gen.n_classes, gen.style_dim
+    fit = isinstance(codes, torch.Tensor) and tuple(codes.shape) in ((K, S), (1, K, S))
+    if fit: return codes.reshape(1, K, S).to(next(gen.parameters()))
+    what = f'of shape {tuple(codes.shape)}' if isinstance(codes, torch.Tensor) else f'a {type(codes).__name__}'
+    raise InputError(f'codes are {what}, but [K,S] = {(K, S)} is needed, as encode(photo, segmap) gives them')
+
+def fill_codes(
+    codes, # `[B,K,S]`; zeros for classes without a style
+    usual, # Usual codes `[K,S]`, or None
+): # `[B,K,S]`
+    "Give the usual style to classes that have none"
+    return codes if usual is None else torch.where(codes.any(-1, keepdim=True), codes, usual.to(codes))
+
+def unstyled(
+    codes, # `[1,K,S]`
+    segmap, # `[1,H,W]`
+) -> list: # Ids
+    "Which classes of a map have no style? What is too small for an encoder to see never has one, and does not count"
+    seen = segmap[..., ::2, ::2].unique().tolist()
+    return [i for i in seen if not codes[:, i].any()]
+
+# %% ../nbs/13a_styles.ipynb #c0de5005
+@torch.no_grad()
+def read_codes(
+    gen, # A generator with `encode`
+    photo, # Path, uint8 array `[H,W,3]` or PIL image
+    segmap, # Its own label map, `[1,H,W]`
+    trained=None, # (H,W) of training, which photo and map are brought to, see `style_input`
+): # `[K,S]`; zeros for classes that the photo does not show
+    "Read the styles of one photo"
+    read = getattr(gen, 'encode_shown', gen.encode)
+    return read(*style_input(gen, photo, segmap, trained))[0]

@@ -7,12 +7,13 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_cli import GAUGAN, gaugan, refused, small
-from gaugan_fastai import cli, keeping, pretrained, runs
+from gaugan_fastai import cli, keeping, painter, pretrained
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.pictures import to_u8
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run, load_model, paint
 
@@ -427,7 +428,7 @@ def test_models_by_name(scenes, kept, tmp_path, monkeypatch):
     labels = landscape_labels()
     gen = SPADEGenerator(labels.n_classes, 2, nhidden=4, z_dim=4, size=(32, 32))
     save_pretrained(gen, tmp_path/'data/weights/landscapes', labels=labels, size=[32, 32])
-    for o in (pretrained, runs): monkeypatch.setattr(o, '__file__', str(tmp_path/'gaugan_fastai/x.py'))
+    for o in (pretrained, painter): monkeypatch.setattr(o, '__file__', str(tmp_path/'gaugan_fastai/x.py'))
     monkeypatch.chdir(tmp_path)
     code, words, err = gaugan('generate', 'landscapes', scenes/'val/labels', '--out', 'p', '--samples', 2)
     assert code == 0 and words.startswith('4 of 4') and len(list(Path('p').iterdir())) == 8, err
@@ -470,7 +471,7 @@ def test_sean_paints_in_the_styles_of_a_photo(sean, scene, tmp_path):
     assert code == 0, err
     gen, ids = from_pretrained(sean), torch.from_numpy(draw_landscape(8, 64).segmap).long()[None]
     x = torch.from_numpy(draw_landscape(8, 64).photo).permute(2, 0, 1)[None]/127.5 - 1
-    with torch.no_grad(): want = runs.to_u8(gen(ids, gen.encode(x, ids)))[0]
+    with torch.no_grad(): want = to_u8(gen(ids, gen.encode(x, ids)))[0]
     assert abs(np.asarray(Image.open(tmp_path/'p/map.png')).astype(int) - want).max() <= 1
 
 def test_sean_takes_usual_styles_for_the_others(sean, scene):
@@ -482,7 +483,7 @@ def test_sean_takes_usual_styles_for_the_others(sean, scene):
     model.usual = torch.randn(model.n_classes, 6, generator=torch.Generator().manual_seed(1))
     usual, mixed = paint(model, ids), paint(model, ids, style=scene[0], style_map=scene[1])
     assert (usual != mixed).any() and (paint(model, ids, style=model.usual) == usual).all()
-    codes = runs._styles(model, scene[0], style_map=scene[1])[0]
+    codes = painter.Painter.around(model).styles_for(scene[0], style_map=scene[1])[0][0]
     absent = [i for i in range(model.n_classes) if i not in shown]
     assert torch.equal(codes[absent], model.usual[absent]) and not torch.isclose(codes[shown[0, 0]], model.usual[shown[0, 0]]).all()
     model.usual[lacking[0]] = 0

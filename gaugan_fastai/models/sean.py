@@ -10,22 +10,21 @@ __all__ = ['sean_presets', 'SEANGenerator', 'mean_codes', 'SEANGAN', 'UsualStyle
 import math, re, threading, warnings, cloudpickle, torch
 from contextlib import contextmanager
 from torch import nn
-from torch.nn import functional as F
 from fastcore.all import *
-from fastai.vision.all import Callback, Tensor, TensorImage, cast, image2tensor, show_image
+from fastai.vision.all import Callback, Tensor, cast, show_image
 
 from ..ace import SEANResBlk
 from ..callbacks import ModelAverage, SampleGrid
-from ..core import InputError, check_whole, colorize, resize_map
+from ..core import InputError, check_whole, colorize
 from ..labelmaps import LabelMaps
 from ..patterns import as_plain, recorded
 from ..safe import check_finite, write_whole
 from ..critics import MultiScaleCritic
-from ..data.layouts import open_photo
 from ..data.transforms import SignedPhoto
-from ..learner import SynthesisLearner, _as_ids, image_grid, paint_size, to_u8
+from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
+from ..pictures import image_grid, library_ids, style_input, to_u8
 from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
 from ..turns import SynthesisGAN
 
@@ -251,12 +250,8 @@ class SEANLearner(SynthesisLearner):
 
         Classes that the photo lacks have their usual code."""
         self.usual_codes()
-        gen, ids = self.model.generator, _as_ids(segmap, self.labels)
-        photo = SignedPhoto()(TensorImage(image2tensor(open_photo(photo))))[None]
-        size = paint_size(ids.shape[-2:], self.dls.size, gen.factor)
-        photo = F.interpolate(cast(photo, Tensor), size, mode='bilinear', antialias=True)
-        photo, ids = photo.to(gen.fc.weight), resize_map(ids, size).to(gen.fc.weight.device)
-        with self.painting() as gen: return gen.encode(photo, ids)[0]
+        ids = library_ids(segmap, self.labels)
+        with self.painting() as gen: return gen.encode(*style_input(gen, photo, ids, self.dls.size))[0]
 
 # %% ../../nbs/13_models.sean.ipynb #ebb212c2
 @patch
