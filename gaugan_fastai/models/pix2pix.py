@@ -60,8 +60,8 @@ class UNetGenerator(nn.Module):
     ):
         super().__init__()
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
-        if levels < 2:
-            raise InputError(f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
+        if levels < 2: raise InputError(
+            f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
         check_whole(n_classes=n_classes, ngf=ngf)
         store_attr(cast=False)
         self.factor = 2**levels

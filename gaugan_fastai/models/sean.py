@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sean_presets', 'SEANGenerator', 'mean_codes', 'SEANGAN', 'UsualStyles', 'SEANLearner', 'StyleGrid', 'sean_learner',
-           'change_outside', 'locality_term', 'sean_config', 'split_surplus', 'original_state']
+           'locality_term', 'sean_config', 'split_surplus', 'original_state']
 
 # %% ../../nbs/13_models.sean.ipynb #bd4a4ca4
 import math, re, threading, warnings, cloudpickle, torch
@@ -25,7 +25,7 @@ from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term
 from ..pictures import image_grid, library_ids, style_input, to_u8
-from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, exchange_one
+from ..sean import NoiseMaps, StyleCodes, StyleEncoder, TwinNoise, change_outside, exchange_one
 from ..turns import SynthesisGAN
 
 # %% ../../nbs/13_models.sean.ipynb #4ced3370
@@ -334,18 +334,11 @@ def sean_learner(
     return SEANLearner(dls, gen, critic, objective, losses, edits=.5*bool(locality), cbs=cbs, **kwargs)
 
 # %% ../../nbs/13_models.sean.ipynb #1a162ca4
-def change_outside(
-    before, # Pictures `[B,3,H,W]`
-    after, # The same, edited
-    region, # bool `[B,H,W]`, where they may change
-): # `[B]`, 0..1
-    "The share of the change that falls outside of the region; differentiable, and 0 where nothing changes"
-    change = (after - before).abs().mean(1).flatten(1)
-    return (change*~region.flatten(1)).sum(1)/(change.sum(1) + 1e-3*change.shape[1])
-
 def locality_term(weight, margin=.08):
     "Ask that a region's code changes that region alone: what `change_outside` of the edited photos is above `margin`"
-    def term(turn): return weight*(change_outside(turn.fake[:len(turn.edited)], turn.edited, turn.region) - margin).clamp_min(0).mean()
+    def term(turn):
+        outside = change_outside(turn.fake[:len(turn.edited)], turn.edited, turn.region)
+        return weight*(outside - margin).clamp_min(0).mean()
     return term
 
 # %% ../../nbs/13_models.sean.ipynb #8bdcdcd6
