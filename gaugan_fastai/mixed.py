@@ -17,6 +17,7 @@ from .core import InputError
 class TurnsPrecision(MixedPrecision):
     "fastai's `MixedPrecision` on any device, with a scaler for each turn"
     name, least = 'mixed_precision', 2**-14 # with a smaller scale a loss of 1 is no normal float16 any more
+    kept, scalers = {}, None # states of the scalers between fits; the scalers, during one
 
     @property
     def dtype(self): return {AMPMode.FP16: torch.float16, AMPMode.BF16: torch.bfloat16}[self.amp_mode]
@@ -24,7 +25,10 @@ class TurnsPrecision(MixedPrecision):
     def before_fit(self):
         device = one_param(self.model).device.type
         kwargs = {**self.kwargs, 'enabled': self.dtype == torch.float16}
+        self.kept = self.state_dict()   # also of a fit that was interrupted
         self.scales, self.scalers = L(), {o.name: GradScaler(device, **kwargs) for o in self.model.turns}
+        for k, o in self.scalers.items():
+            if k in self.kept: o.load_state_dict(self.kept[k])
 
     def before_batch(self): "The learner switches to half precision, in each turn"
     def after_loss(self): "And back"
@@ -40,7 +44,16 @@ class TurnsPrecision(MixedPrecision):
         found = f'the gradient of the {self.learn.turn.name} is nan or inf however its loss is scaled'
         raise InputError(f'{found}, so training stops: lower lr, or take learn.to_bf16()')
 
-    def after_fit(self): self.scales, self.scalers, self.learn.scaler = None, None, None
+    def after_fit(self):
+        self.kept = self.state_dict()
+        self.scales, self.scalers, self.learn.scaler = None, None, None
+
+    def state_dict(self):
+        "Of the scaler of each turn, which go on in the next fit; {} before the first, and in bfloat16"
+        if self.scalers is None: return self.kept
+        return {k: o.state_dict() for k, o in self.scalers.items() if o.is_enabled()}
+
+    def load_state_dict(self, sd): self.kept, self.scalers = sd, None
 
 # %% ../nbs/06d_mixed.ipynb #f70e3dc2
 class TurnsAccumulation(GradientAccumulation):

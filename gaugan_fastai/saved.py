@@ -49,10 +49,11 @@ def save(self:SavedLearner, file, with_opt=True):
 
     Returns the path."""
     if self.opt is None and with_opt: self.create_opt()
-    averaged = getattr(self, 'model_average', None)
+    averaged, mixed = getattr(self, 'model_average', None), getattr(self, 'mixed_precision', None)
     state = dict(model=self.model.state_dict(), history=self.history)
     if with_opt: state['opt'] = self.opt.state_dict()
     if averaged: state['average'] = averaged.state_dict()
+    if mixed: state['scales'] = mixed.state_dict()
     if hasattr(self.dls, 'labels'): state['codes'] = [str(o) for o in self.dls.labels.codes]
     cure = 'nothing was written; go back to the last checkpoint with learn.load'
     check_finite(all_tensors(state), 'this learner', cure)
@@ -90,6 +91,7 @@ def load(self:SavedLearner, file, device=None, with_opt=True, strict=True, weigh
     self.model.load_state_dict(state['model'], strict=strict)
     if with_opt and state.get('opt'): self.opt.load_state_dict(state['opt'])
     if getattr(self, 'model_average', None): self.model_average.load_state_dict(state.get('average') or {})
+    if getattr(self, 'mixed_precision', None): self.mixed_precision.load_state_dict(state.get('scales') or {})
     if self.history[:len(state['history'])] != state['history']: self.history = list(state['history'])
     return self
 

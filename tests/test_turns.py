@@ -236,6 +236,18 @@ def test_scaled_gradients_are_gathered_and_clipped_as_plain_ones(where):
     quiet(plain), quiet(scaled)
     for k, p in parameters(plain).items(): torch.testing.assert_close(parameters(scaled)[k], p, rtol=1e-4, atol=1e-6, msg=k)
 
+@pytest.mark.numeric
+def test_scales_are_kept(tmp_path):
+    "float16: two epochs are one, saved, loaded, and one more, bit for bit, while scales grow every third batch"
+    whole, half, again = (three(2, path=tmp_path).to_fp16(init_scale=16., growth_interval=3) for _ in range(3))
+    scales = lambda learn: [o['scale'] for o in learn.mixed_precision.state_dict().values()]
+    quiet(whole, 2)
+    quiet(half).save('half')
+    quiet(again.load('half'))
+    assert scales(half) == [32.]*3 and scales(again) == scales(whole) == [64.]*3
+    assert same(whole.model.state_dict(), again.model.state_dict())
+    quiet(three(2, path=tmp_path).load('half'))   # also without float16
+
 def test_a_parameter_of_several_turns():
     learn = quiet(three(4, share=True, cbs=OneMoves()))
     assert learn.one_moves.names == ['a', 'b', 'c']*2 and len(learn.opt.param_lists) == 1
