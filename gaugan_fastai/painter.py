@@ -92,8 +92,9 @@ class Painter:
     ):
         self._paint_with(generator_of(model))
         self.name = str(model) if isinstance(model, (str, Path)) else type(model).__name__
-        if device is not None:
-            for o in (self.gen, self.gen.__dict__.get('encoder')): o and o.to(device)
+        if device is not None: self.gen.to(device)
+        encoder = self.gen.__dict__.get('encoder')   # beside the generator, not a part of it
+        if device is not None and encoder: encoder.to(device)
 
     @classmethod
     def around(cls, gen):

@@ -6,6 +6,7 @@ import numpy as np, pytest, torch
 from fastai.vision.all import load_learner
 from PIL import Image
 
+from pretend_device import Pretend
 from test_threads_painters import forced_switches
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.critics import MultiScaleCritic
@@ -22,7 +23,7 @@ from gaugan_fastai.pretrained import save_pretrained
 from gaugan_fastai.runs import Run
 from gaugan_fastai.styles import crossover
 
-labels = landscape_labels()
+labels, pretend = landscape_labels(), torch.device('pretend', 0)
 K = labels.n_classes
 
 def lively(cls, *args, **kwargs):
@@ -103,6 +104,18 @@ def test_painting_leaves_the_network_alone(kind):
     with torch.no_grad():
         for p in gen.parameters(): p.zero_()
     assert as_ints(painter(maps[0], **how(kind, 0))).std() > 1, 'the painter has weights of its own'
+
+@pytest.mark.numeric
+def test_on_another_device(kind):
+    "Network, maps and styles meet where the painter is told to paint"
+    photo, here = scenes[0].photo, Painter(makes[kind]())
+    calls = [how(kind, 0), *[dict(style=photo)]*(kind == 'spade_z'), *[dict(style=photo, style_map=maps[0]), {}]*(kind == 'sean')]
+    with Pretend():
+        there = Painter(makes[kind](), device=pretend)
+        assert all(o.device.type == pretend.type for o in there.gen.parameters())
+        found = [there(maps[0], **o) for o in calls for _ in range(2)]
+    want = [here(maps[0], **o) for o in calls for _ in range(2)]
+    assert max(map(gap, found, want)) <= 1
 
 # -- what is kept ------------------------------------------------------------------------------------------------
 
