@@ -85,10 +85,8 @@ def _make(self:ModelAverage):
     self.made, self.stale = new, False
 
 # %% ../nbs/07a_callbacks.ipynb #e53c72a2
-_BatchNorm = nn.modules.batchnorm._BatchNorm
-
 def _running_norms(nets):
-    norms = [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for net in nets for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [m for m in norms if m.track_running_stats]
 
 @patch

@@ -109,6 +109,7 @@ class MixedLearner(Learner):
         "Are losses scaled?"
         return self.autocast_dtype == torch.float16
 
-    def _autocast(self):
+    def autocast(self):
+        "Within it what the networks compute is in that type"
         dtype = self.autocast_dtype
         return torch.autocast(one_param(self.model).device.type, dtype) if dtype else nullcontext()

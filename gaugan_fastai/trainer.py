@@ -85,7 +85,7 @@ def _split(self:TurnsLearner, b):
 def _do_one_batch(self:TurnsLearner):
     "All turns of a batch"
     model, turns, self.turn_losses, made = self._working(), self.model.turns, {}, None
-    with self._autocast(): xb = model.prepare(*self.xb)
+    with self.autocast(): xb = model.prepare(*self.xb)
     if not turns or not len(self.yb): return self._only_make(model, xb)
     try:
         for turn in turns: made = self._take(turn, model, xb, made)
@@ -94,7 +94,7 @@ def _do_one_batch(self:TurnsLearner):
 
 @patch
 def _only_make(self:TurnsLearner, model, xb):
-    with self._autocast(): self.pred = model(*xb)
+    with self.autocast(): self.pred = model(*xb)
     self.loss = one_param(self.model).new_zeros(())
     self('after_pred')
     self('after_loss')
@@ -119,7 +119,7 @@ def _take(self:TurnsLearner, turn, model, xb, made):
 @patch
 def _forward(self:TurnsLearner, turn, model, xb, target, made=None):
     "What a turn has made (or an earlier one), and its losses by name"
-    with self._autocast(): res = model(*xb, turn=turn.losses, target=target, made=made)
+    with self.autocast(): res = model(*xb, turn=turn.losses, target=target, made=made)
     return res if isinstance(res, tuple) else (made, res)
 
 # %% ../nbs/06f_trainer.ipynb #f7bd89dc

@@ -232,7 +232,7 @@ def test_scaled_gradients_are_gathered_and_clipped_as_plain_ones(where):
     "float16 that only scales (its forward is made float32): to a bit of rounding the same weights"
     cbs = lambda: GradientAccumulation(4) if where == 'GradientAccumulation' else GradientClip(1e-3)
     plain, scaled = three(2, cbs=cbs()), three(2, cbs=[cbs(), MixedPrecision(init_scale=256.)])
-    scaled._autocast = lambda: torch.autocast('cpu', enabled=False)
+    scaled.autocast = lambda: torch.autocast('cpu', enabled=False)
     quiet(plain), quiet(scaled)
     for k, p in parameters(plain).items(): torch.testing.assert_close(parameters(scaled)[k], p, rtol=1e-4, atol=1e-6, msg=k)
 
