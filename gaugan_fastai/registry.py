@@ -94,8 +94,8 @@ def start_size(
     "Give the size at which a generator starts; raise `InputError` where the pixels do not fit the aspect"
     for w in range(1, n + 1):
         if round(w/aspect)*w == n: return round(w/aspect),w
-    cure = 'pass aspect=width/height'
-    raise InputError(f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}', cure, 'aspect')
+    what = f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}'
+    raise InputError(what, 'pass aspect=width/height', 'aspect')
 
 # %% ../nbs/14b_registry.ipynb #14b00021
 _everybodys = ('pretrained', 'mapping')   # options that every family has, see lesson 15b
@@ -114,10 +114,10 @@ class Family(NamedTuple):
 
     def check(self, options):
         "Raise `InputError` for an option that the learner does not have"
-        if any(o.kind is o.VAR_KEYWORD for o in inspect.signature(self.learner).parameters.values()): return
-        for k in options:
-            if k in self.usual() or k in _everybodys: continue
-            raise InputError(f'the model {self.name} has no {k}', f'leave {k} out', k)
+        takes_all = any(o.kind is o.VAR_KEYWORD for o in inspect.signature(self.learner).parameters.values())
+        known = {*self.usual(), *_everybodys}
+        unknown = [k for k in options if k not in known and not takes_all]
+        for k in unknown: raise InputError(f'the model {self.name} has no {k}', f'leave {k} out', k)
 
 # %% ../nbs/14b_registry.ipynb #14b00023
 families = {}   # Name -> its `Family`

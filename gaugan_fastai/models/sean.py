@@ -389,10 +389,8 @@ def original_state(
 
 # %% ../../nbs/13_models.sean.ipynb #14b13001
 from ..registry import checkpoints, networks, register, register_checkpoint, register_learner
-
 _older = checkpoints['SPADE critic of 3 layers']
 def _read_sean_critic(state): return _older.read(state) | dict(strides=(2, 2, 2))
-
 register(SEANGenerator, family='sean', columns=networks['SPADEGenerator'].columns, layers=r'\.fc_mu(\d+)\.')
 register_checkpoint('SEAN generator', 'head_0.ace_0.', SEANGenerator, sean_config, 'sean', split=split_surplus)
 register_checkpoint('SEAN critic', _older.mark, MultiScaleCritic, _read_sean_critic, 'sean', _older.fits)
