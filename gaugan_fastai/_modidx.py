@@ -1456,7 +1456,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'gaugan_fastai.runs.Run._write_settings': ('runs.html#run._write_settings', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs.Run._writing': ('runs.html#run._writing', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs.Run.fit': ('runs.html#run.fit', 'gaugan_fastai/runs.py'),
-                                    'gaugan_fastai.runs.constant_then_linear': ('runs.html#constant_then_linear', 'gaugan_fastai/runs.py'),
                                     'gaugan_fastai.runs.ruler_maps': ('runs.html#ruler_maps', 'gaugan_fastai/runs.py')},
             'gaugan_fastai.safe': { 'gaugan_fastai.safe._is_about_the_disk': ('safe.html#_is_about_the_disk', 'gaugan_fastai/safe.py'),
                                     'gaugan_fastai.safe.check_finite': ('safe.html#check_finite', 'gaugan_fastai/safe.py'),

@@ -16,6 +16,7 @@ from .core import *
 from .weights import *
 
 from .patterns import *
+from .labelmaps import *
 from .pixels import *
 from .modulation import *
 from .convs import *
@@ -39,6 +40,9 @@ from .losses import *
 from .turns import *
 from .pictures import *
 from .watch import *
+from .mixed import *
+from .saved import *
+from .trainer import *
 from .learner import *
 from .callbacks import *
 from .keeping import *
@@ -48,16 +52,21 @@ from .ace import *
 from .encoder import *
 
 # %% ../nbs/19_all.ipynb #46bf616d
+from .registry import *
+from .models.trunk import *
 from .models.pix2pix import *
 from .models.spade import *
 from .models.ablation import *
 from .models.sean import *
 from .models.style import *
 from .styles import *
+from .originals import *
 from .pretrained import *
 from .finetune import *
 from .segmenter import *
 from .metrics import *
+from .painter import *
+from .folders import *
 from .runs import *
 
 # %% ../nbs/19_all.ipynb #7ef6080a

@@ -206,8 +206,8 @@ def _shipped():
     found = root/'weights/landscapes',root/'maps'
     return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
 
-def _paint_styles(weights, maps, file, seeds=(4, 15, 3, 95)):
-    "Paint every map in the style of each seed (day, a hazy day, dusk and evening, with the shipped weights); write them as a grid"
+def _paint_styles(weights, maps, file, seeds=(20, 45, 10, 25)):
+    "Paint every map in the style of each seed (day, haze, dusk and night, with the shipped weights); write them as a grid"
     import numpy as np
     from gaugan_fastai.keeping import save_picture
     from gaugan_fastai.painter import Painter

@@ -164,7 +164,7 @@ def _about_the_file(e, labels):
     what, _, cure = str(e).partition(': ')
     if getattr(e, 'cure', None): what, cure = str(e).removesuffix(f': {e.cure}'), e.cure
     if re.search('decode=|void=|palette|codes.txt', cure):
-        values = np.flatnonzero(labels._table >= 0).tolist()
+        values = np.flatnonzero(labels.table >= 0).tolist()
         few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values) > 3)
         how = 'the colours of its palette' if labels.decode == 'palette' else f'one grey value a pixel, {few}'
         cure = f'this model reads {how} (its card, model.json, names them); save the map like that'

@@ -36,7 +36,7 @@ def input_pictures(xb, palette):
 # %% ../nbs/06b_pictures.ipynb #677b0391
 def _check_meaning(values, labels):
     "Raise `InputError` for an array that would be another map if its numbers were those of the files"
-    found, table = np.unique(values), labels._table
+    found, table = np.unique(values), labels.table
     whole = found.dtype.kind in 'iu' and labels.decode != 'palette'
     if not whole or found[0] < 0 or found[-1] >= min(len(table), labels.n_classes): return
     other = [v for v in found.tolist() if table[v] != v]

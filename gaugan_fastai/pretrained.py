@@ -22,7 +22,7 @@ _all_ = ['load_exactly', 'load_original', 'model_config', 'read_state', 'recogni
 def _labels_card(labels):
     "What the card says of a `LabelSpace`: classes in library order, and what the values in files mean"
     if labels is None: return None
-    files = {int(v): labels.codes[i] for v, i in enumerate(labels._table) if i >= 0}
+    files = {int(v): labels.codes[i] for v, i in enumerate(labels.table) if i >= 0}
     plain = labels.decode is None and files == dict(enumerate(labels.codes))
     decode = None if plain else 'palette' if labels.decode == 'palette' else {str(v): o for v, o in files.items()}
     void = None if labels.void is None else labels.codes[-1]

@@ -28,8 +28,8 @@ families = dict(
     pix2pix=lambda dls: pix2pix_learner(dls, ngf=4, average=.9))
 # How often a training step waits for the device, its two copies of the batch included. Where it has fallen, lower
 # the figure here and in docs/gpu.md.
-most_waits = dict(dense=dict(spade=7, spade_z=7, sean=7, pix2pix=7),
-    patterns=dict(spade=11, spade_z=11, sean=11, pix2pix=9))
+most_waits = dict(dense=dict(spade=6, spade_z=6, sean=6, pix2pix=6),
+    patterns=dict(spade=7, spade_z=7, sean=7, pix2pix=7))
 
 def data(device): return PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, device=device)
 

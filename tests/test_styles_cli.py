@@ -219,7 +219,7 @@ def test_a_demo_begins_with_shipped_weights(shipped, tmp_path, monkeypatch):
     for i, row in enumerate(cells):
         ids = draw_landscape(i, 48).segmap
         assert (row[0] == model.labels.colorize(ids)).all()
-        for seed, o in zip((4, 15, 3, 95), row[1:], strict=True): assert abs(o - paint(model, ids, (48, 48), seed=seed)).max() <= 1
+        for seed, o in zip((20, 45, 10, 25), row[1:], strict=True): assert abs(o - paint(model, ids, (48, 48), seed=seed)).max() <= 1
         assert all((row[j] != row[j + 1]).any() for j in range(1, 4)), 'four styles'
 
 def test_a_demo_without_shipped_weights_says_nothing_of_them(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..core import InputError, onehot
 from ..encoder import *
-from ..learner import frozen
+from ..pictures import frozen
 from ..losses import PerceptualLoss
 
 _all_ = ['encode']
