@@ -201,9 +201,9 @@ def _demo_pictures(run, out, n=6):
 
 # %% ../nbs/18_cli.ipynb #077fbb4f
 def _shipped():
-    "The weights and label maps of a checkout, or None"
-    root = Path(sys.modules['gaugan_fastai'].__file__).parent.parent/'data'
-    found = root/'weights/landscapes',root/'maps'
+    "The weights and label maps that come with the library, or None"
+    from gaugan_fastai.weights import shipped_data
+    found = shipped_data()/'weights/landscapes',shipped_data()/'maps'
     return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
 
 def _paint_styles(weights, maps, file, seeds=(20, 45, 10, 25)):

@@ -19,16 +19,12 @@ from .encoder import as_style
 from .pictures import as_picture, fixed_size, generator_input, is_file, library_ids, wanted_size
 from .pretrained import from_pretrained
 from .styles import check_codes, fill_codes, gather, read_codes, unstyled
+from .weights import shipped_weights
 
 # %% ../nbs/16a_painter.ipynb #fca1bbd2
-def _shipped():
-    "Names of the models in `data/weights` of a checkout"
-    here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
-    return sorted(o.parent.name for o in here.glob('*/model.json'))
-
 def _model_folder(folder):
     "The folder with weights and card of a run, a folder or a name; `InputError` where there is none"
-    folder, names = Path(folder), _shipped()
+    folder, names = Path(folder), list(shipped_weights())
     if folder.is_file(): raise InputError(f"{folder} is a file: give the run's folder, {folder.parent}")
     if not folder.exists() and str(folder) not in names:
         cure = 'give a run, or a folder with model.json and model.safetensors'

@@ -14,7 +14,7 @@ from fastcore.all import *
 from .core import InputError, LabelSpace
 from .originals import *
 from .registry import network_named, network_of, networks
-from .weights import checksum, pack_weights, read_weights, write_together
+from .weights import checksum, pack_weights, read_weights, shipped_weights, write_together
 
 _all_ = ['load_exactly', 'load_original', 'model_config', 'read_state', 'recognise']
 
@@ -130,9 +130,8 @@ def _read_card(path):
 
 # %% ../nbs/15_pretrained.ipynb #526e90ad
 def _find(name):
-    "The folder of a model: a path, or a name in `data/weights` of a checkout"
-    here = Path(__file__).parent.parent/'data'/'weights' if '__file__' in globals() else Path('../data/weights')
-    return here/name if not Path(name).exists() and (here/name/'model.json').is_file() else Path(name)
+    "The folder of a model: a path, or a name that comes with the library"
+    return Path(name) if Path(name).exists() else shipped_weights().get(str(name), Path(name))
 
 # %% ../nbs/15_pretrained.ipynb #0e23d7b5
 def _from_card(card):
