@@ -29,9 +29,10 @@ def _in_options(words):
 
 def _with_option(e):
     "The sentence of an error, the argument that its cure is about named as an option"
-    if e.option is None: return _in_options(str(e))
+    words = _in_options(str(e))
+    if e.option is None: return words
     option = '--' + e.option.replace('_', '-')
-    words = str(e).replace(f'{e.option}=True', option)
+    words = words.replace(f'{e.option}=True', option)
     words = re.sub(rf"(?<![-\w]){e.option}='?(\w*)'?", rf'{option} \1', words)
     return re.sub(rf'\b(leave|give|lower) {e.option}\b', rf'\1 {option}', words)
 
