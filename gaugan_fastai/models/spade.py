@@ -19,6 +19,7 @@ from ..callbacks import ModelAverage
 from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
+from ..finetune import start_from
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from .trunk import Trunk, block_channels
@@ -159,8 +160,7 @@ def spade_learner(
         z_dim=z_dim, size=dls.size if z_dim else None, widths=widths)
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
     if pretrained is not None:
-        from gaugan_fastai.finetune import start_from   # a later lesson, for those who ask for it
-        gen, critic = start_from(pretrained, dls, critic, mapping, given)
+        gen, critic = start_from(pretrained, dls, critic, mapping, given, 'spade')
     if any(o % gen.factor for o in getattr(dls, 'size', ())):
         raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but upsampling={gen.upsampling!r} paints '
             f'multiples of {gen.factor}: choose such a size')
