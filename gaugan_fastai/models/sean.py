@@ -20,7 +20,6 @@ from ..labelmaps import LabelMaps
 from ..patterns import as_plain, recorded
 from ..safe import check_finite, write_whole
 from ..critics import MultiScaleCritic
-from ..data.transforms import SignedPhoto
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import SPADEGenerator, _choice, feature_matching_term, l1_term, perceptual_term

@@ -159,8 +159,7 @@ def spade_learner(
     gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
         z_dim=z_dim, size=dls.size if z_dim else None, widths=widths)
     critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
-    if pretrained is not None:
-        gen, critic = start_from(pretrained, dls, critic, mapping, given, 'spade')
+    if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'spade')
     if any(o % gen.factor for o in getattr(dls, 'size', ())):
         raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but upsampling={gen.upsampling!r} paints '
             f'multiples of {gen.factor}: choose such a size')
