@@ -7,6 +7,7 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.ablation import ConcatGenerator, ablation_learner, contenders, fit_budget
 from gaugan_fastai.models.pix2pix import UNetGenerator, pix2pix_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from witness import OneMoves
 from torch import nn
 
 pytestmark = pytest.mark.numeric
