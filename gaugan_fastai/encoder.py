@@ -113,7 +113,7 @@ class KLTerm:
 
 class KLWarmup(Callback):
     "Let the weight of a `KLTerm` grow linearly from 0 over the first `part` of each fit"
-    order, run_valid = 62, False   # after TimeBudget (55), which says how far we are
+    order, run_valid = 62, False   # after TimeBudget (35), which says how far we are
     def __init__(self, term:KLTerm, part:float=.3):
         if not 0 < part <= 1: raise InputError(f'kl_warmup is {part}: give the part of the training, in 0..1 but not 0')
         store_attr()
