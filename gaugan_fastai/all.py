@@ -30,6 +30,7 @@ from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
 from .data.paired import *
+from .data.unpaired import *
 from .data.doctor import *
 from .classes import *
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scene_of_kind', 'Unpaired', 'DrawPhoto', 'UnpairedDataLoaders']
 
-# %% ../../nbs/03c_data.unpaired.ipynb #c0232a84
+# %% ../../nbs/03c_data.unpaired.ipynb #a5bba874
 import random
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,14 @@ from .paired import Kept, PhotoBlock
 from .transforms import *
 from ..files import pictures_in
 
-# %% ../../nbs/03c_data.unpaired.ipynb #001a989d
+# %% ../../nbs/03c_data.unpaired.ipynb #d2ba9b89
 _kinds = dict(day=('summer', 11, 15), dusk=('summer', 19, 20.5), autumn=('autumn', 11, 15))
 
 def _style_of(kind):
     "The first drawn style of this season, between these hours, with clear air"
     season, first, last = _kinds[kind]
-    return next(o for o in map(draw_style, range(1000)) if o['season'] == season and first < o['hour'] < last and o['haze'] < .5)
+    fits = lambda o: o['season'] == season and first < o['hour'] < last and o['haze'] < .5
+    return next(filter(fits, map(draw_style, range(1000))))
 
 def scene_of_kind(
     seed:int, # Seed of the place
@@ -34,7 +35,7 @@ def scene_of_kind(
     if kind not in _kinds: raise InputError(f'kind is {kind!r}: take one of {", ".join(_kinds)}')
     return render(draw_layout(seed, as_size(size)), _style_of(kind), seed)
 
-# %% ../../nbs/03c_data.unpaired.ipynb #1b4d643a
+# %% ../../nbs/03c_data.unpaired.ipynb #42d869e2
 class Unpaired(NamedTuple):
     "A photo of kind A, and the photo of kind B beside it (None: drawn by chance, each time anew)"
     a: object
@@ -47,14 +48,14 @@ class DrawPhoto:
     ): self.photos = photos
     def __call__(self, o): return random.choice(self.photos) if o.b is None else o.b
 
-# %% ../../nbs/03c_data.unpaired.ipynb #8608af34
+# %% ../../nbs/03c_data.unpaired.ipynb #5d45d69c
 def _photo_block(size, load, flip):
     "A block that opens and scales a photo (kept in memory, if asked for), cuts a window and mirrors it"
     block = PhotoBlock()
     opened = Kept(*block.type_tfms, PairedResize(size, load))
     return TransformBlock(type_tfms=[opened, PairedCrop(size), PairedFlip(flip)], batch_tfms=block.batch_tfms), opened
 
-# %% ../../nbs/03c_data.unpaired.ipynb #3f9a49a8
+# %% ../../nbs/03c_data.unpaired.ipynb #0e896345
 class UnpairedDataLoaders(DataLoaders):
     "Batches `(photo of A, photo of B)`, both float `[B,3,H,W]` in -1..1, with `size` (H,W) attached"
     def with_facts(self, size):
@@ -64,13 +65,13 @@ class UnpairedDataLoaders(DataLoaders):
 
     def new_empty(self): return super().new_empty().with_facts(self.size)
 
-# %% ../../nbs/03c_data.unpaired.ipynb #4980825b
+# %% ../../nbs/03c_data.unpaired.ipynb #4a72cbd1
 def _check_heaps(a, b, valid, bs):
     "Raise `InputError` where there is too little to train on"
-    if not len(a) or not len(b): raise InputError(f'{len(a)} photos of kind A and {len(b)} of kind B to train on: both need some')
+    if not min(len(a), len(b)): raise InputError(f'{len(a)} photos of A, {len(b)} of B to train on', 'both need some')
     if not len(valid): raise InputError('no photo is left to validate on: give more of them, or valid_a= and valid_b=')
     if not isinstance(bs, int) or bs < 1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
-    if bs > len(a): raise InputError(f'bs={bs} is more than the {len(a)} photos of kind A, so no batch is ever full: lower bs')
+    if bs > len(a): raise InputError(f'bs={bs}, but there are {len(a)} photos of A to train on', 'lower bs', 'bs')
 
 @patch(cls_method=True)
 def from_photos(cls:UnpairedDataLoaders,
@@ -87,7 +88,7 @@ def from_photos(cls:UnpairedDataLoaders,
     path='.', # Where a learner puts its files
     **kwargs, # Passed to `DataBlock.dataloaders`, e.g. `device`
 ) -> UnpairedDataLoaders:
-    "Make loaders from photos of two kinds; raise `InputError` where there are too few, and (if kept) for unusable files"
+    "Make loaders from photos of two kinds; raise `InputError` for too few, and (if kept) for unusable files"
     a, b, valid = L(a), L(b), L(Unpaired(*o) for o in valid)
     _check_heaps(a, b, valid, bs)
     size = as_size(size)
@@ -102,7 +103,7 @@ def from_photos(cls:UnpairedDataLoaders,
     if seed is not None: dls.train.rng = random.Random(seed)
     return cls(*dls.loaders, path=path, device=dls.device).with_facts(size)
 
-# %% ../../nbs/03c_data.unpaired.ipynb #e197ab6e
+# %% ../../nbs/03c_data.unpaired.ipynb #f644ae9f
 def _split(photos, part, rng):
     "Shuffle, and hold a part back"
     photos = rng.sample(photos, len(photos))
@@ -133,7 +134,7 @@ def from_folders(cls:UnpairedDataLoaders,
     valid = [Unpaired(o, held_b[i % len(held_b)]) for i, o in enumerate(held_a)]
     return cls.from_photos(train_a, train_b, valid, size, bs, seed=seed, **kwargs)
 
-# %% ../../nbs/03c_data.unpaired.ipynb #ff26b0c8
+# %% ../../nbs/03c_data.unpaired.ipynb #77bf3437
 @patch(cls_method=True)
 @delegates(UnpairedDataLoaders.from_photos)
 def from_landscapes(cls:UnpairedDataLoaders,
