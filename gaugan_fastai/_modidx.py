@@ -1207,8 +1207,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'gaugan_fastai/modulation.py'),
                                           'gaugan_fastai.modulation.can_be_exact': ( 'modulation.html#can_be_exact',
                                                                                      'gaugan_fastai/modulation.py'),
-                                          'gaugan_fastai.modulation.forget_plan': ( 'modulation.html#forget_plan',
-                                                                                    'gaugan_fastai/modulation.py'),
                                           'gaugan_fastai.modulation.hooked': ('modulation.html#hooked', 'gaugan_fastai/modulation.py'),
                                           'gaugan_fastai.modulation.may_keep': ('modulation.html#may_keep', 'gaugan_fastai/modulation.py'),
                                           'gaugan_fastai.modulation.modulation': ( 'modulation.html#modulation',

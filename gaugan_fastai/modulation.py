@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels', 'modulation', 'hooked', 'by_patterns',
-           'can_be_exact', 'Remember', 'may_keep', 'forget_plan', 'spade_exact']
+           'can_be_exact', 'Remember', 'may_keep', 'spade_exact']
 
 # %% ../nbs/01b_modulation.ipynb #a688b51e
 import math, torch, torch.nn.functional as F
@@ -198,10 +198,6 @@ def _from_kept(layer, x, plan, **how):
         return fold(rows, *norm_stats(norm, x)[:2], out=rows), patterns
     table, patterns = layer.kept(make, plan, *layer.parameters(), norm.running_mean, norm.running_var)
     return modulated(x, table, None if patterns is None else patterns.pixels.on(x.device)[0], **how)
-
-# %% ../nbs/01b_modulation.ipynb #a1f0c2d3
-def forget_plan():
-    "Do nothing: no plan is kept outside of the label maps of a batch (for scripts that were written when one was)"
 
 # %% ../nbs/01b_modulation.ipynb #a1f0c2d5
 def spade_exact(

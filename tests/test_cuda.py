@@ -14,7 +14,6 @@ from gaugan_fastai.layers import _Spectral
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
-from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn
@@ -75,7 +74,6 @@ def plain():
     def switch(exact, parts):
         for o in by_device: o.exact = exact
         for o in inner: o.exact = parts
-        forget_plan()
     yield lambda: switch(False, False)
     switch(None, True)
 
@@ -83,7 +81,6 @@ def plain():
 def way(request):
     "What a GPU does by itself (dense), and what it does where somebody asks for patterns"
     for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True if request.param == 'by patterns' else None
-    forget_plan()
     yield request.param
     for o in (SPADE, SEAN, MultiScaleCritic): o.exact = None
 
@@ -117,7 +114,6 @@ def close(a, b, share):
 def test_losses_and_gradients_are_the_cpus(family, way):
     "Both turns in float64: the branches for CUDA compute the same function"
     want, want_grads = turns(make(family).model, 'cpu', torch.float64)
-    forget_plan()
     got, grads = turns(make(family).model, device, torch.float64)
     close(got, want, 1e-7)   # hinge and its brothers are means of predictions in float32
     for k, v in grads.items(): close(v, want_grads[k], 1e-6)   # float64, but the sums of a GPU have no fixed order

