@@ -6,17 +6,17 @@
     python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
 
 A later stage doubles the size and goes on with generator, encoder and critic of the one before: its generator doubles once
-more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N, with checkpoints; --resume goes
-on with the stage that was broken off. The result lies in OUT/model. `--way auto` times a few steps of each way to compute
-them and takes the quickest.
+more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
+OUT/model, from two minutes on. A training that was broken off is not gone on with: --start OUT/model begins from its
+weights. `--way auto` times a few steps of each way to compute them and takes the quickest.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 import torch
 from fastai.vision.all import Callback, set_seed
+from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
@@ -77,7 +77,7 @@ def seconds_a_step(learn, batch, n=4):
     return statistics.median(times[2:])
 
 def quickest(learn, ways, batch):
-    "The quickest way for this batch; batch norm's statistics and the random numbers stay as they were"
+    "The quickest way for this batch; weights and batch norm's statistics stay as they were"
     learn.model.to(batch[-1].device)
     kept, times = copy.deepcopy(learn.model.state_dict()), {}
     for way in ways:
@@ -131,13 +131,13 @@ def pretrained(a, i, size):
 
 def run_stage(a, i, size, minutes):
     out, dls = a.out/f'stage_{i}', loaders(a, size, a.bs[i])
-    resume, begun = (out/'last.pth').is_file(), pretrained(a, i, size)
+    begun = pretrained(a, i, size)
     styles = dict(z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
     widths = dict(ngf=a.ngf, nhidden=a.nhidden, widths=a.widths, ndf=a.ndf, n_layers=a.n_layers)
     if begun: widths, styles = dict(ndf=a.ndf, n_layers=a.n_layers), {k: v for k, v in styles.items() if k != 'z_dim'}
     set_seed(a.seed + i)
     if begun: styles |= dict(pretrained=begun)
-    run = Run(dls, out, resume, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, preset='small', l1=a.l1,
+    run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, preset='small', l1=a.l1,
         perceptual_weight=a.perceptual, perceptual='efficientnet-lite0' if a.perceptual else None, **widths, **styles)
     ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
     batch = dls.train.one_batch()
@@ -189,6 +189,7 @@ def main(argv=None):
     a = p.parse_args(argv)
     start, n = time.monotonic(), len(a.sizes)
     a.stages, a.words = '', ' '.join(argv or os.sys.argv[2:])
+    if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
     for k in ('lr', 'decay', 'bs'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
     shares = a.shares or [1]*n
@@ -199,4 +200,6 @@ def main(argv=None):
         run_stage(a, i, size_of(text), left*shares[i]/sum(shares[i:]))
     print(json.dumps(dict(seconds=round(time.monotonic() - start))))
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    try: main()
+    except InputError as e: raise SystemExit(f'train_painter: {e}')
