@@ -1,0 +1,24 @@
+"""tools/train_painter.py: two stages leave one painter of the larger size, and bad input is one sentence."""
+import subprocess, sys
+from conftest import ROOT
+from gaugan_fastai.painter import Painter
+
+TOOL = [sys.executable, '-W', 'ignore', ROOT/'tools/train_painter.py']
+SMALL = '--minutes .2 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
+SMALL += '--bs 4 2 --scenes 8 --perceptual 0 --way ours --device cpu'.split()
+
+def run(*args): return subprocess.run([*TOOL, *args], capture_output=True, text=True)
+
+def test_two_stages_leave_a_painter_of_the_larger_size(tmp_path):
+    res = run(tmp_path/'out', *SMALL)
+    assert res.returncode == 0, res.stderr
+    painter = Painter(tmp_path/'out/model')
+    assert painter.size == (64, 64) and painter.styles == 'z'
+    words = painter.card['training']
+    assert 'stage 1: 32x32' in words and 'stage 2: 64x64' in words and '8 pairs' in words
+    again = run(tmp_path/'out', *SMALL)
+    assert again.returncode == 2 and 'holds a training' in again.stderr
+
+def test_bad_input_is_a_sentence(tmp_path):
+    res = run(tmp_path/'out', '--minutes', '.1', '--data', tmp_path/'none')
+    assert res.returncode == 1 and res.stderr.strip().splitlines()[-1].startswith('train_painter: data folder')
