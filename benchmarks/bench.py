@@ -24,8 +24,9 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from gaugan_fastai import layers, pixels
-from gaugan_fastai.convs import PatchConv2d
+from gaugan_fastai import layers
+from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast.convs import PatchConv2d
 from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.losses import feature_matching, hinge

@@ -16,9 +16,9 @@ from fastcore.all import *
 
 from .layers import upsample2
 from .labelmaps import label_maps
-from .modulation import Remember, by_patterns, can_be_exact, hooked, modulation
+from .fast.modulation import Remember, by_patterns, can_be_exact, hooked, modulation
 from .patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded
-from .pixels import Scratch, modulate, modulated, norm_stats
+from .fast.pixels import Scratch, modulate, modulated, norm_stats
 from .sean import StyleCodes
 from .spade import ResBlk, SPADE, bend
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
 from .labelmaps import label_maps
-from .modulation import by_patterns, hooked
+from .fast.modulation import by_patterns, hooked
 from .patterns import as_plain, label_conv, recorded
-from .reads import pooled_label_conv, pooled_planes, sums_pay
+from .fast.reads import pooled_label_conv, pooled_planes, sums_pay
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/05_critics.ipynb #c4e6f8a2

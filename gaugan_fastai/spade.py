@@ -13,11 +13,11 @@ from fastcore.all import *
 
 from .core import InputError
 from .labelmaps import *
-from .modulation import Remember, by_patterns, can_be_exact, hooked, spade_exact
+from .fast.modulation import Remember, by_patterns, can_be_exact, hooked, spade_exact
 from .patterns import recorded
-from .winograd import QuickConv2d
+from .fast.winograd import QuickConv2d
 from .layers import spectral, upsample2
-from .pixels import flat
+from .fast.pixels import flat
 
 # %% ../nbs/10_spade.ipynb #a0ad796a
 _norms = dict(batch=partial(nn.BatchNorm2d, affine=False), instance=partial(nn.InstanceNorm2d, affine=False))

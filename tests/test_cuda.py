@@ -17,7 +17,7 @@ from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn
-from gaugan_fastai.winograd import QuickConv2d
+from gaugan_fastai.fast.winograd import QuickConv2d
 
 device = torch.device(os.environ.get('GAUGAN_TEST_DEVICE', 'cuda'))
 if device.type == 'cuda' and device.index is None: device = torch.device('cuda', 0)

@@ -14,15 +14,15 @@ from torch.nn.utils import spectral_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from test_patterns import coco_map, hashed_noise, lively, make, maps_of, rel, voronoi
-from gaugan_fastai import pixels
-from gaugan_fastai.convs import PatchConv2d
+from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast.convs import PatchConv2d
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.layers import spectral
 from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.spade import SPADE, SPADEResBlk
 from gaugan_fastai.turns import SynthesisGAN, critic_turn, generator_turn
-from gaugan_fastai.winograd import QuickConv2d, WinogradConv2d, quick_convs
+from gaugan_fastai.fast.winograd import QuickConv2d, WinogradConv2d, quick_convs
 
 pytestmark = pytest.mark.numeric
 quick = partial(settings, deadline=None, derandomize=True)

@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest, torch
 
 from test_patterns import lively, rel, voronoi
-from gaugan_fastai import pixels
+from gaugan_fastai.fast import pixels
 from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import InputError
 from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import Remember
+from gaugan_fastai.fast.modulation import Remember
 from gaugan_fastai.spade import SPADE, LabelMaps
-from gaugan_fastai.winograd import WinogradConv2d
+from gaugan_fastai.fast.winograd import WinogradConv2d
 
 pytestmark = pytest.mark.numeric
 

@@ -13,7 +13,7 @@ from gaugan_fastai import patterns
 from gaugan_fastai.core import InputError, instance_edges, onehot
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import can_be_exact, norm_stats, repeats_enough, spade_exact
+from gaugan_fastai.fast.modulation import can_be_exact, norm_stats, repeats_enough, spade_exact
 from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 

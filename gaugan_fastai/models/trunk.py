@@ -17,12 +17,12 @@ from fastcore.all import *
 from ..core import InputError
 from ..labelmaps import label_maps
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral
-from ..modulation import hooked
+from ..fast.modulation import hooked
 from ..patterns import recorded
-from ..pixels import Scratch
+from ..fast.pixels import Scratch
 from ..safe import check_finite
 from ..spade import ResBlk
-from ..winograd import quick_convs
+from ..fast.winograd import quick_convs
 
 # %% ../../nbs/10b_models.trunk.ipynb #10b00008
 def block_channels(
