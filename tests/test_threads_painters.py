@@ -93,7 +93,7 @@ def test_sigma_is_a_forwards_own(rounds=4):
     torch.manual_seed(0)
     conv = spectral(PatchConv2d(4, 6, 3, padding=1)).eval().requires_grad_(False)
     x = torch.randn(1, 4, 5, 5)
-    assert conv._few(x)
+    assert conv.takes_patches(x)
     conv.register_forward_pre_hook(lambda *_: time.sleep(1e-4))   # after the spectral norm's hook and before the forward others have their turn
     for _ in range(rounds):
         conv.weight_orig.normal_()

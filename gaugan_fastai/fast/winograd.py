@@ -7,19 +7,48 @@ __all__ = ['winograd_weight', 'winograd_conv', 'WinogradConv2d', 'quick_convs', 
 
 # %% ../../nbs/04c_fast.winograd.ipynb #bea843e6
 import torch
-from functools import partial
+from functools import lru_cache, partial
+from math import prod
 from torch import nn
 from torch.autograd import Function
-from .convs import PackedConv2d, PatchConv2d, pack_convs
-from .modulation import Remember, recorded
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from .choice import in_float32, rebuilt
+from .convs import PackedConv2d, PatchConv2d, is_plain_conv
+from .modulation import Remember
 from .pixels import Scratch, workspace
+from ..patterns import works
 
 # %% ../../nbs/04c_fast.winograd.ipynb #6997558c
-_Bt = {2: [[1,0,-1,0], [0,1,1,0], [0,-1,1,0], [0,1,0,-1]],
-    4: [[4,0,-5,0,1,0], [0,-4,-4,1,1,0], [0,4,-4,-1,1,0], [0,-2,-1,2,1,0], [0,2,-1,-2,1,0], [0,4,0,-5,0,1]]}
-_G = {2: [[1,0,0], [1/2,1/2,1/2], [1/2,-1/2,1/2], [0,0,1]],
-    4: [[1/4,0,0], [-1/6,-1/6,-1/6], [-1/6,1/6,-1/6], [1/24,1/12,1/6], [1/24,-1/12,1/6], [0,0,1]]}
-_At = {2: [[1,1,1,0], [0,1,-1,-1]], 4: [[1,1,1,1,1,0], [0,1,-1,2,-2,0], [0,1,1,4,4,0], [0,1,-1,8,-8,1]]}
+_Bt = {
+    2: [[1, 0, -1, 0],
+        [0, 1, 1, 0],
+        [0, -1, 1, 0],
+        [0, 1, 0, -1]],
+    4: [[4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1]]}
+_G = {
+    2: [[1, 0, 0],
+        [1/2, 1/2, 1/2],
+        [1/2, -1/2, 1/2],
+        [0, 0, 1]],
+    4: [[1/4, 0, 0],
+        [-1/6, -1/6, -1/6],
+        [-1/6, 1/6, -1/6],
+        [1/24, 1/12, 1/6],
+        [1/24, -1/12, 1/6],
+        [0, 0, 1]]}
+_At = {
+    2: [[1, 1, 1, 0],
+        [0, 1, -1, -1]],
+    4: [[1, 1, 1, 1, 1, 0],
+        [0, 1, -1, 2, -2, 0],
+        [0, 1, 1, 4, 4, 0],
+        [0, 1, -1, 8, -8, 1]]}
 
 def _like(matrix, x): return torch.tensor(matrix, dtype=x.dtype, device=x.device)
 
@@ -30,34 +59,39 @@ def winograd_weight(
 ): # `[m+2,m+2,C,O]`: with m=4 four times as many numbers
     "Values of 3x3 kernels at the places (G g G^T)"
     G, (O, C) = _like(_G[m], weight), weight.shape[:2]
-    return (torch.kron(G, G) @ weight.permute(2, 3, 1, 0).reshape(9, C*O)).view(m + 2, m + 2, C, O)
+    taps = weight.permute(2, 3, 1, 0).reshape(9, C*O)
+    return (torch.kron(G, G) @ taps).view(m + 2, m + 2, C, O)
 
 # %% ../../nbs/04c_fast.winograd.ipynb #4aad856e
+def _cut(size, step): return [slice(i, min(i + step, size)) for i in range(0, size, step)]
+
 def _pieces(B, h, w, n=256):
     "Pieces of about n of `[B,h,w]` tiles, as slices of pictures and of rows of tiles"
     images, rows = max(1, n//(h*w)), max(1, min(h, n//w))
-    cut = lambda size, step: [slice(i, min(i + step, size)) for i in range(0, size, step)]
-    return [(b, r) for b in cut(B, images) for r in cut(h, rows)]
+    return [(b, r) for b in _cut(B, images) for r in _cut(h, rows)]
 
 def _parts(scratch, like, *rooms):
     "Tensors in the memory of `scratch`: a room for each list of shapes, which take turns in it"
-    needs = [max(torch.Size(o).numel() for o in shapes) for shapes in rooms]
+    needs = [max(map(prod, shapes)) for shapes in rooms]
     memory = scratch(sum(needs), like).split(needs)
-    return [[m[:torch.Size(o).numel()].view(o) for o in shapes] for m, shapes in zip(memory, rooms)]
+    return [[m[:prod(o)].view(o) for o in shapes] for m, shapes in zip(memory, rooms)]
 
 # %% ../../nbs/04c_fast.winograd.ipynb #322c9d70
 def _tiles(pad, tiles, m):
     "Copy the overlapping tiles of pictures `[b,H,W,C]`, margin included, to `[n,(m+2)^2,C]`"
     (b, H, W, C), t = pad.shape, m + 2
-    h, w = (H - 2)//m, (W - 2)//m
-    windows = pad.as_strided((b, h, w, t, t, C), (H*W*C, m*W*C, m*C, W*C, C, 1), pad.storage_offset())
-    tiles.view(windows.shape).copy_(windows)
+    shape = b, (H - 2)//m, (W - 2)//m, t, t, C
+    row = W*C
+    windows = pad.as_strided(shape, (H*row, m*row, m*C, row, C, 1), pad.storage_offset())
+    tiles.view(shape).copy_(windows)
 
 def _into_tiles(x, rows, pad, tiles, V, m):
     "B^T d B for some rows of tiles of x `[b,H,W,C]`: V `[n,(m+2)^2,C]`"
     H, Bt = x.shape[1], _like(_Bt[m], x)
-    lo, top, end = rows.start*m - 1, max(rows.start*m - 1, 0), min(rows.stop*m + 1, H)
-    for edge in (pad[:, :, 0], pad[:, :, -1], pad[:, :top - lo], pad[:, end - lo:]): edge.zero_()
+    lo, hi = rows.start*m - 1, rows.stop*m + 1
+    top, end = max(lo, 0), min(hi, H)
+    for edge in (pad[:, :, 0], pad[:, :, -1]): edge.zero_()
+    for edge in (pad[:, :top - lo], pad[:, end - lo:]): edge.zero_()
     pad[:, top - lo:end - lo, 1:-1] = x[:, top:end]
     _tiles(pad, tiles, m)
     torch.bmm(torch.kron(Bt, Bt).expand(len(V), -1, -1), tiles, out=V)
@@ -66,7 +100,9 @@ def _from_tiles(M, Y, bias, y, m):
     "A^T M A of every tile of M `[(m+2)^2,n,O]`, and the bias, into y `[b,h*m,W,O]`"
     (b, H, W, O), At = y.shape, _like(_At[m], M)
     torch.mm(torch.kron(At, At), M.flatten(1), out=Y.flatten(1))
-    pixels, to = Y.view(m, m, b, H//m, W//m, O), y.view(b, H//m, m, W//m, m, O).permute(2, 4, 0, 1, 3, 5)
+    h, w = H//m, W//m
+    pixels = Y.view(m, m, b, h, w, O)
+    to = y.view(b, h, m, w, m, O).permute(2, 4, 0, 1, 3, 5)
     if bias is None: to.copy_(pixels)
     else: torch.add(pixels, bias, out=to)
 
@@ -78,46 +114,85 @@ def winograd_conv(
     scratch=None, # `Scratch` to work in
 ): # `[B,O,H,W]`, channels-last
     "Convolve 3x3 with padding 1, (m+2)^2 products for m*m pixels; without a gradient. Lavin and Gray, arXiv 1509.09308"
-    (B, C, H, W), O, m, t = x.shape, weight.shape[-1], len(weight) - 2, len(weight)
-    x, y, scratch = x.permute(0, 2, 3, 1), x.new_empty(B, H, W, O), scratch or Scratch()
+    (B, C, H, W), O, t = x.shape, weight.shape[-1], len(weight)
+    m, scratch = t - 2, scratch or Scratch()
+    x, y = x.permute(0, 2, 3, 1), x.new_empty(B, H, W, O)
     for images, rows in _pieces(B, H//m, W//m):
         b, tall = images.stop - images.start, (rows.stop - rows.start)*m
         n = b*tall*W//m**2
-        (pad,), (tiles, M), (V, Y) = _parts(scratch, x, [(b, tall + 2, W + 2, C)], [(n, t*t, C), (t*t, n, O)], [(n, t*t, C), (m*m, n, O)])
+        padded, before = (b, tall + 2, W + 2, C), (n, t*t, C)
+        after, back = (t*t, n, O), (m*m, n, O)
+        (pad,), (tiles, M), (V, Y) = _parts(scratch, x, [padded], [before, after], [before, back])
         _into_tiles(x[images], rows, pad, tiles, V, m)
         torch.bmm(V.transpose(0, 1), weight.flatten(0, 1), out=M)
         _from_tiles(M, Y, bias, y[images, rows.start*m:rows.stop*m], m)
     return y.permute(0, 3, 1, 2)
 
 # %% ../../nbs/04c_fast.winograd.ipynb #d9483500
+def _is_3x3(m):
+    "Is it a 3x3 convolution that keeps the size of its picture?"
+    how = m.kernel_size, m.stride, m.padding, m.dilation, m.groups
+    return how == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+
 class WinogradConv2d(PackedConv2d):
-    "A `PackedConv2d` that computes 2x2 or 4x4 pixels at once where that pays and no gradient is asked for; same parameters, keys and results"
+    """A `PackedConv2d` that computes 2x2 or 4x4 pixels at once where that pays and no gradient is asked for.
+
+    For 3x3 kernels with padding 1. Same parameters, keys and results."""
     wide, tiles = 2**13, 48   # at least so many pairs of channels, and so many tiles
+    def __init__(self,
+        *args, # of `nn.Conv2d`
+        scratch=None, # `Scratch` to work in; None: one of its own
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.values, self.scratch = {m: Remember() for m in (2, 4)}, scratch or Scratch()
+
     def forward(self, x):
         m = self._at_once(x)
         if not m: return super().forward(x)
-        return winograd_conv(x, self.values[m](partial(winograd_weight, m=m), self.weight), self.bias, self.scratch)
+        values = self.values[m](partial(winograd_weight, m=m), self.weight)
+        return winograd_conv(x, values, self.bias, self.scratch)
 
     def _at_once(self, x):
         "4 or 2 for so many rows and columns at once, or 0 for the plain way"
-        if x.ndim != 4 or self.in_channels*self.out_channels < self.wide or not self._paints(x): return 0
-        fits = lambda m: x.shape[-2] % m == x.shape[-1] % m == 0 and len(x)*x.shape[-2]*x.shape[-1] >= m*m*self.tiles
-        return next((m for m in (4, 2) if fits(m)), 0)
+        if x.ndim != 4 or self.in_channels*self.out_channels < self.wide or not self.paints(x): return 0
+        B, _, H, W = x.shape
+        return next((m for m in (4, 2) if H % m == W % m == 0 and B*H*W >= m*m*self.tiles), 0)
 
 def quick_convs(
-    model:nn.Module # A network for painting; its convolutions are changed in place
-)->nn.Module: # The same network, with the same weights and keys
-    "Let convolutions take the quickest way for painting on a CPU in float32: weights kept in oneDNN's order, and Winograd's trick for wide 3x3 layers"
+    model:nn.Module # A network for painting; its convolutions are replaced
+)->nn.Module: # It, with the same weights and keys; where it is itself a convolution, the new one
+    """Let convolutions take the quickest way for painting on a CPU in float32.
+
+    Weights are kept in oneDNN's order, and wide 3x3 layers take Winograd's way, all in one place to work."""
     scratch = Scratch()
-    for m in pack_convs(model).modules():
-        how = isinstance(m, PackedConv2d) and (m.kernel_size, m.stride, m.padding, m.dilation, m.groups)
-        if how == ((3, 3), (1, 1), (1, 1), (1, 1), 1): m.__class__, m.values, m.scratch = WinogradConv2d, {o: Remember() for o in (2, 4)}, scratch
-    return model
+    def choose(m):
+        if not is_plain_conv(m) and type(m) is not PackedConv2d: return None
+        return WinogradConv2d.around(m, scratch=scratch) if _is_3x3(m) else PackedConv2d.around(m)
+    return rebuilt(model, choose)
 
 # %% ../../nbs/04c_fast.winograd.ipynb #9b8b0a35
 def _plain_grads(grad, x, weight, mask):
     "Gradients of a 3x3 convolution with padding 1 towards x, weight and bias, those that `mask` asks for"
-    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
+    dx = conv2d_input(x.shape, weight, grad, padding=1) if mask[0] else None
+    dw = conv2d_weight(x, weight.shape, grad, padding=1) if mask[1] else None
+    return dx, dw, grad.sum((0, 2, 3)) if mask[2] else None
+
+def _joint_grads(grad, x, weight, mask):
+    "The same by one operation of torch's, which is not promised to stay"
+    how = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+    return torch.ops.aten.convolution_backward(grad, x, weight, *how)
+
+@lru_cache(1)
+def _joins():
+    "Has this torch the operation? Tried once, on two pixels"
+    numbers = torch.arange(36., device='cpu')/10
+    grad, x = numbers[:8].view(2, 1, 2, 2, 1)
+    args = grad, x, numbers.view(2, 2, 3, 3), [True]*3
+    flat = lambda grads: torch.cat([o.flatten() for o in grads])
+    with torch.no_grad(): return works(lambda: flat(_joint_grads(*args)), lambda: flat(_plain_grads(*args)))
+
+def _grads(*args): return (_joint_grads if _joins() else _plain_grads)(*args)
 
 class _Winograd(Function):
     @staticmethod
@@ -128,21 +203,27 @@ class _Winograd(Function):
     @staticmethod
     def backward(ctx, grad):
         (x, weight), needs = ctx.saved_tensors, list(ctx.needs_input_grad)
-        if torch.is_grad_enabled() or not needs[0]: return _plain_grads(grad, x, weight, needs)
-        turned = winograd_weight(weight.flip(2, 3).transpose(0, 1))
-        return winograd_conv(grad, turned, None, workspace), *(_plain_grads(grad, x, weight, [False, *needs[1:]])[1:] if any(needs[1:]) else (None, None))
+        if torch.is_grad_enabled() or not needs[0]: return _grads(grad, x, weight, needs)
+        dx = winograd_conv(grad, winograd_weight(weight.flip(2, 3).transpose(0, 1)), None, workspace)
+        if not any(needs[1:]): return dx, None, None
+        _, dw, db = _grads(grad, x, weight, [False, *needs[1:]])
+        return dx, dw, db
 
 # %% ../../nbs/04c_fast.winograd.ipynb #19336964
 class QuickConv2d(PatchConv2d):
-    """A `Conv2d` that is quick in training on a CPU in float32: patches on small pictures, Winograd's trick on large ones; elsewhere it is a plain one.
+    """A `Conv2d` that is quick in training on a CPU in float32; elsewhere it is a plain one.
 
-    Same parameters, keys and gradients as `nn.Conv2d`; results to about 1e-5 of it. `exact=False`: always plain."""
+    Patches on small pictures, Winograd's trick on large ones. Same parameters, keys and gradients as `nn.Conv2d`;
+    results to about 1e-5 of it."""
     wide, tiles = 2**13, 256   # at least so many pairs of channels, and so many tiles of 4x4 pixels
-    def forward(self, x): return _Winograd.apply(x, self.weight, self.bias) if self._pays(x) else super().forward(x)
+    def forward(self, x):
+        if self._pays(x): return _Winograd.apply(x, self.weight, self.bias)
+        return super().forward(x)
 
     def _pays(self, x):
-        if not self.exact or x.ndim != 4 or x.device.type != 'cpu' or x.dtype != torch.float32 or self.weight.dtype != x.dtype: return False
-        if torch.is_autocast_enabled('cpu') or recorded(): return False
-        how = self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
-        if how != ((3, 3), (1, 1), (1, 1), (1, 1), 1, 'zeros') or self.in_channels*self.out_channels < self.wide: return False
-        return x.shape[-2] % 4 == x.shape[-1] % 4 == 0 and len(x)*x.shape[-2]*x.shape[-1] >= 16*self.tiles
+        "Many channels and many pixels, on a CPU in float32? (So many that they are not few, which goes first.)"
+        if x.ndim != 4 or not in_float32(x, self.weight): return False
+        if not _is_3x3(self) or self.padding_mode != 'zeros': return False
+        B, C, H, W = x.shape
+        many = C*self.out_channels >= self.wide and B*H*W >= 16*self.tiles
+        return many and H % 4 == W % 4 == 0 and not self.takes_patches(x)
