@@ -13,7 +13,7 @@
     python benchmarks/bench.py --what parts              where the time of a forward and of a step goes, by operator
 
 Prints a line of JSON for each case, with both times (medians in seconds, taken in alternation) and their ratio, then a summary. The first
-line says on what machine and with which versions. "dense" is the same network with plain parts (`exact = False`): convolutions of the one-hot, as the paper writes them, PyTorch's convolutions, its
+line says on what machine and with which versions. "dense" is the same network with plain parts (`with ways(exact=False)`): convolutions of the one-hot, as the paper writes them, PyTorch's convolutions, its
 spectral norm, and in a step its Adam as it comes (not fused). Steps of ours are taken inside `kept_memory()`, as the learner takes them (see --keep).
 Maps: the 21 label maps of COCO-Stuff in GAUGAN_SHARED (default: ../shared) with instance edges, 182 classes and void, scaled to --size;
 where they are missing, landscapes drawn by `data.landscapes`. Nothing here is a test.
@@ -24,13 +24,13 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from gaugan_fastai import layers, pixels
-from gaugan_fastai.convs import PatchConv2d
+from gaugan_fastai import layers
 from gaugan_fastai.core import instance_edges, resize_nearest
 from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast.choice import asked, ways
 from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import GANAdam, SynthesisGAN, critic_turn, generator_turn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,12 +69,7 @@ def batches(maps, n):
 @contextmanager
 def path(name):
     "Convolutions of the one-hot, PyTorch's convolutions and spectral norm ('dense'), or the exact path ('ours')"
-    by_device, parts = (SPADE, MultiScaleCritic), (PatchConv2d, layers._Spectral)
-    for o in by_device + parts: o.exact = name != 'dense'
-    try: yield
-    finally:
-        for o in by_device: o.exact = None   # by patterns on a CPU, dense on a GPU
-        for o in parts: o.exact = True
+    with ways(exact=name != 'dense'): yield
 
 def race(n, around={}, **fs):
     """Median seconds of each function, taken in alternation after one run of each. `around`: name -> context that its turn is taken
@@ -148,7 +143,7 @@ def trainer(a, n_classes=183):
             if turn == 'generator': _, losses = gan(*xb, photo=photo, turn=generator_turn)
             else: losses = gan(*xb, photo=photo, fake=fresh(*xb), turn=critic_turn)
             opt.turn = turn
-            for g in opt.inner[turn].param_groups: g['fused'] = layers._Spectral.exact   # dense: PyTorch's Adam as it comes
+            for g in opt.inner[turn].param_groups: g['fused'] = asked() is not False   # dense: PyTorch's Adam as it comes
             sum(losses.values()).backward(inputs=list(getattr(gan, turn).parameters()))
             opt.step()
             opt.zero_grad()

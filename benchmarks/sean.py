@@ -8,6 +8,7 @@ from gaugan_fastai import ace
 from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import resize_nearest
 from gaugan_fastai.data.landscapes import draw_landscape
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.sean import region_means
 
@@ -32,9 +33,10 @@ def region_means_loop(features, segmap, n_classes):
 @contextmanager
 def loops():
     "Style maps by loops and dense convolutions"
-    before, SEAN.exact, ace.style_map = ace.style_map, False, style_map_loop
-    try: yield
-    finally: SEAN.exact, ace.style_map = None, before
+    before, ace.style_map = ace.style_map, style_map_loop
+    try:
+        with ways(exact=False): yield
+    finally: ace.style_map = before
 
 def voronoi(seed, size, n_classes=19, cells=40):
     g = np.random.default_rng(seed)

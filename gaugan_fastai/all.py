@@ -17,11 +17,14 @@ from .weights import *
 
 from .patterns import *
 from .labelmaps import *
-from .pixels import *
-from .modulation import *
-from .convs import *
-from .reads import *
-from .winograd import *
+from .fast.choice import *
+from .fast.pixels import *
+from .fast.modulation import *
+from .fast.sigma import *
+from .fast.convs import *
+from .fast.reads import *
+from .fast.winograd import *
+from .fast.regions import *
 
 # %% ../nbs/19_all.ipynb #8e3989a1
 from .data.canvas import *

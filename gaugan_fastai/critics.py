@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
 from .labelmaps import label_maps
-from .modulation import by_patterns, hooked
+from .fast.choice import by_patterns, hooked
 from .patterns import as_plain, label_conv, recorded
-from .reads import pooled_label_conv, pooled_planes, sums_pay
+from .fast.reads import halved, pooled_label_conv, pooled_planes, sums_pay
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/05_critics.ipynb #c4e6f8a2
@@ -22,8 +22,8 @@ class PatchCritic(nn.Module):
     """Judge overlapping patches: one number for each, real above 0 and fake below.
 
     `critic(x)` takes `[B,n_in,H,W]` and returns a list: the `n_layers` features, then the prediction `[B,1,h,w]`. All
-    kernels are 4x4 with padding 2. `strides` holds the stride of each of the `n_layers` layers, by default 2 for all but
-    the last one; the predicting layer has stride 1.
+    kernels are 4x4 with padding 2. `strides` holds the stride of each of the `n_layers` layers, by default 2 for all
+    but the last one; the predicting layer has stride 1.
     SPADE, arXiv 1903.07291, appendix A; PatchGAN: pix2pix, arXiv 1611.07004, section 3.2.2."""
     def __init__(
         self,
@@ -82,12 +82,12 @@ def critic_input(
 class MultiScaleCritic(nn.Module):
     """Judge an image against its label map with one `PatchCritic` a scale.
 
-    `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]` (with
-    `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged with
-    the same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction `[B,1,h,w]`).
-    State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or surplus edges and
-    for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
-    exact = None # True: read labels by their patterns; False: by a convolution of the one-hot; None: by device
+    `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]`
+    (with `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged
+    with the same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction
+    `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or
+    surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291,
+    appendix A."""
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
         self,
@@ -109,12 +109,12 @@ class MultiScaleCritic(nn.Module):
         image = as_plain(image)
         maps = self.maps_of(segmap, image, edges)
         if recorded() or self._is_hooked(): reads = _side_by_side(self, maps, image)
-        elif by_patterns(self.exact, image): reads = _by_patterns(self, maps, image)
+        elif by_patterns(image): reads = _by_patterns(self, maps, image)
         else: reads = _by_planes(self, maps, image)
         return [critic(x, labels) for critic,(x, labels) in zip(self.children(), reads)]
 
     def maps_of(self, segmap, image, edges=None):
-        "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: the painter has looked"
+        "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: painters have looked"
         if isinstance(segmap, Tensor): _check_shapes(segmap, image, edges)
         maps = label_maps(segmap, edges, self.n_classes, self.edges, look=image.device.type=='cpu')
         n, shape = maps.segmap.shape[0], tuple(image.shape)
@@ -122,17 +122,18 @@ class MultiScaleCritic(nn.Module):
         raise InputError(f'{n} label maps of {maps.size[0]}x{maps.size[1]} do not fit images of shape {shape}: '
             'give images of that size, as many as maps or a multiple')
 
-    def _is_hooked(self): return any(hooked(o) for critic in self.children() for o in (critic.model0, *critic.model0))
+    def _is_hooked(self): return any(hooked(o.model0, *o.model0) for o in self.children())
 
 # %% ../nbs/05_critics.ipynb #20b5b03b
-def _halved(x): return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-def _beside(planes, x): return torch.cat([planes.to(x.dtype).repeat(x.shape[0]//planes.shape[0], 1, 1, 1), x], 1)
+def _beside(planes, x):
+    times = x.shape[0]//planes.shape[0]
+    return torch.cat([planes.to(x.dtype).repeat(times, 1, 1, 1), x], 1)
 
 def _side_by_side(critic, maps, image):
     "What each scale gets, as the paper writes it: planes and picture as one tensor, and nothing done before"
     x = _beside(maps.at(maps.size, image.dtype), image)
     for i,_ in enumerate(critic.children()):
-        if i: x = _halved(x)
+        if i: x = halved(x)
         yield x, None
 
 # %% ../nbs/05_critics.ipynb #20b5b03d
@@ -140,16 +141,16 @@ def _by_planes(critic, maps, image):
     "The picture for each scale, and what its first layer makes of the labels' planes: once a map"
     planes, x = maps.at(maps.size, image.dtype), image
     for i,scale in enumerate(critic.children()):
-        if i: planes,x = _halved(planes),_halved(x)
+        if i: planes,x = halved(planes),halved(x)
         conv = scale.model0[0]
         yield x, F.conv2d(planes, conv.weight[:,:planes.shape[1]], None, conv.stride, conv.padding)
 
 # %% ../nbs/05_critics.ipynb #b50dd4d1
 def _by_patterns(critic, maps, image):
-    "The same from sums of rows; where these do not pay, averaged planes lie beside the picture from the second scale on"
+    "The same from sums of rows; where these do not pay, averages lie beside the picture from the second scale on"
     plan, x, scales = maps.plan(maps.size), image, list(critic.children())
     for i,scale in enumerate(scales):
-        if i: x = _halved(x)
+        if i: x = halved(x)
         conv, labels = scale.model0[0], None
         how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
         if i==0: labels = label_conv(plan, **how)

@@ -13,7 +13,7 @@ from fastai.vision.gan import GANLearner
 from .core import InputError
 from .mixed import MixedLearner
 from .pictures import frozen
-from .pixels import kept_memory
+from .fast.pixels import kept_memory
 from .safe import check_finite
 from .saved import SavedLearner
 from .turns import TurnsAdam, TurnsModel, turn_groups

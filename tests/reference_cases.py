@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from conftest import shared_path
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.encoder import StyleEncoder, reparameterise
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.losses import PerceptualLoss, VGG19Features, feature_matching, gan_objectives, kl_loss
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.spade import SPADE
 
 TOL = 5e-5
 GENERATORS = ['base/square64', 'base/wide128x64', 'base/more128', 'recipe/edge64', 'recipe/most128_edge', 'recipe/vae64',
@@ -77,9 +77,7 @@ def generator_gaps(case):
     diffs['out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
     diffs |= {k: gap(v, tensors[k]) for k, v in acts.items()}
     assert len(acts) == sum(k.startswith('act_eval.') for k in tensors)
-    exact, SPADE.exact = SPADE.exact, False                 # all convolutions of the one-hot
-    try: diffs['dense out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
-    finally: SPADE.exact = exact
+    with ways(exact=False): diffs['dense out_eval'] = gap(gen(**inputs(tensors)), tensors['out_eval'])
     gen.train()
     for i in (1, 2):
         if f'out_train{i}' not in tensors: continue

@@ -2,22 +2,19 @@
 
 `GAUGAN_TEST_DEVICE=cpu` runs it on the CPU, where it shows that the tests themselves run."""
 import copy, os, threading
+from contextlib import ExitStack
 import numpy as np, pytest, torch
 from fastai.vision.all import set_seed
 from gaugan_fastai import metrics
-from gaugan_fastai.ace import SEAN
 from gaugan_fastai.core import instance_edges
-from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.layers import _Spectral
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
-from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn
-from gaugan_fastai.winograd import QuickConv2d
 
 device = torch.device(os.environ.get('GAUGAN_TEST_DEVICE', 'cuda'))
 if device.type == 'cuda' and device.index is None: device = torch.device('cuda', 0)
@@ -70,19 +67,12 @@ def style(family, where, dtype=torch.float32):
 @pytest.fixture
 def plain():
     "Everything by plain PyTorch inside; as it is afterwards"
-    by_device, inner = (SPADE, SEAN, MultiScaleCritic), (QuickConv2d, _Spectral)
-    def switch(exact, parts):
-        for o in by_device: o.exact = exact
-        for o in inner: o.exact = parts
-    yield lambda: switch(False, False)
-    switch(None, True)
+    with ExitStack() as stack: yield lambda: stack.enter_context(ways(exact=False))
 
 @pytest.fixture(params=['by device', 'by patterns'])
 def way(request):
     "What a GPU does by itself (dense), and what it does where somebody asks for patterns"
-    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True if request.param == 'by patterns' else None
-    yield request.param
-    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = None
+    with ways(exact=True if request.param == 'by patterns' else None): yield request.param
 
 def turns(gan, where, dtype):
     "Losses and gradients of both turns, on the CPU in float64; what is drawn by chance is drawn on the CPU"
@@ -120,8 +110,7 @@ def test_losses_and_gradients_are_the_cpus(family, way):
 
 def test_exact_is_dense(family, plain):
     "By patterns and by convolutions of the one-hot, both on the device in float64"
-    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True
-    got, grads = turns(make(family).model, device, torch.float64)
+    with ways(exact=True): got, grads = turns(make(family).model, device, torch.float64)
     plain()
     want, want_grads = turns(make(family).model, device, torch.float64)
     close(got, want, 1e-7)   # hinge and its brothers are means of predictions in float32

@@ -14,24 +14,24 @@ from torch.nn.utils import spectral_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from test_patterns import coco_map, hashed_noise, lively, make, maps_of, rel, voronoi
-from gaugan_fastai import pixels
-from gaugan_fastai.convs import PatchConv2d
 from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast.choice import ways
+from gaugan_fastai.fast.convs import PatchConv2d
+from gaugan_fastai.fast.winograd import QuickConv2d, WinogradConv2d, quick_convs
 from gaugan_fastai.layers import spectral
 from gaugan_fastai.losses import feature_matching, hinge
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.spade import SPADE, SPADEResBlk
 from gaugan_fastai.turns import SynthesisGAN, critic_turn, generator_turn
-from gaugan_fastai.winograd import QuickConv2d, WinogradConv2d, quick_convs
 
 pytestmark = pytest.mark.numeric
 quick = partial(settings, deadline=None, derandomize=True)
 
 def set_exact(model, exact):
-    "Copy `model` with all of its SPADE layers by patterns, or all dense"
+    "Copy `model`, which then computes by patterns or plainly, whatever is asked for around it"
     model = copy.deepcopy(model)
-    for m in model.modules():
-        if isinstance(m, SPADE): m.exact = exact
+    model.forward = ways(exact)(model.forward)
     return model
 
 def outcome(model, exact, dtype, x, *args, **kwargs):
@@ -125,7 +125,7 @@ def test_patch_conv_with_spectral_is_pytorchs(ks, monkeypatch):
     theirs.load_state_dict(ours.state_dict())
     for i, size in enumerate([(4, 5), (20, 20), (3, 3), (1, 1), (16, 16)]):
         x = torch.randn(2, 6, *size, dtype=torch.float64)
-        assert ours._few(x) == (2*size[0]*size[1] <= 256)
+        assert ours.takes_patches(x) == (2*size[0]*size[1] <= 256)
         for m in (ours, theirs):
             m.zero_grad()
             out = m(x)
@@ -350,8 +350,7 @@ class OneBatch:
 
 def wide_tensors(K, kind, exact=True, **kwargs):
     learn = spade_learner(OneBatch(K, kind), ngf=4, nhidden=8, ndf=4, n_layers=3, perceptual=None, average=None, **kwargs)
-    learn.model.critic.exact = exact
-    with learn.no_bar(), learn.no_logging(), Wide(K, (64, 96)) as wide: learn.fit(1)
+    with learn.no_bar(), learn.no_logging(), Wide(K, (64, 96)) as wide, ways(exact=exact): learn.fit(1)
     return wide.seen
 
 few_cells = partial(voronoi, cells=4)
@@ -371,9 +370,9 @@ def test_critic_reads_labels_as_the_convolution_of_the_onehot_does(o, n_scales, 
     torch.manual_seed(o['seed'])
     critic = lively(MultiScaleCritic(o['K'], ndf=4, n_scales=n_scales, n_layers=n_layers, edges=o['edges'])).double().eval()
     image, found = torch.rand(len(seg), 3, *seg.shape[1:], dtype=torch.float64)*2 - 1, []
-    for critic.exact in (False, True):
+    for exact in (False, True):
         x = image.clone().requires_grad_()
-        feats = [f for scale in critic(seg, x, edges) for f in scale]
+        with ways(exact): feats = [f for scale in critic(seg, x, edges) for f in scale]
         grads = torch.autograd.grad(sum(f.sin().sum() for f in feats), [x, *critic.parameters()], allow_unused=True)
         found.append([*feats, *(g for g in grads if g is not None)])
     for a, b in zip(*found, strict=True): assert (a - b).norm() <= 1e-6*max(a.norm(), 1e-3)

@@ -7,6 +7,7 @@ from gaugan_fastai import labelmaps, spade
 from gaugan_fastai.ace import SEANResBlk
 from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import MultiScaleCritic
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.labelmaps import LabelMaps
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.ablation import ConcatGenerator, ConcatResBlk
@@ -14,7 +15,7 @@ from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGAN, SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.patterns import LabelPlan
-from gaugan_fastai.spade import SPADE, ResBlk, SPADEResBlk, bend
+from gaugan_fastai.spade import ResBlk, SPADEResBlk, bend
 from gaugan_fastai.sean import StyleCodes
 from pretend_device import Pretend
 from test_patterns import rel
@@ -70,11 +71,11 @@ def test_a_critic_judges_both_halves_by_the_same_maps(way, with_edges, n_scales)
     "Maps of half the batch against maps doubled, and against the plain critic on planes and picture side by side"
     torch.manual_seed(0)
     critic = refresh_spectral(MultiScaleCritic(K, 4, n_scales, 3, edges=with_edges)).eval().double()
-    critic.exact = way == 'patterns'
     if way == 'hooked': critic.discriminator_0.model0.register_forward_hook(lambda *o: None)
     x, e = image.double().requires_grad_(), edges if with_edges else None
-    half = feats(critic, LabelMaps(seg, e, K), x)
-    double = feats(critic, torch.cat([seg, seg]), x, *([torch.cat([e, e])] if with_edges else []))
+    with ways(exact=way == 'patterns'):
+        half = feats(critic, LabelMaps(seg, e, K), x)
+        double = feats(critic, torch.cat([seg, seg]), x, *([torch.cat([e, e])] if with_edges else []))
     plain = []
     side = torch.cat([LabelMaps(seg, e, K).at((64, 64), torch.float64).repeat(2, 1, 1, 1), x], 1)
     for i, o in enumerate(critic.children()):
@@ -114,10 +115,9 @@ def test_edits_of_sean_make_one_more(plans):
     assert len(plans) == 1 and len(gan.generator.maps(xb[0])) == 2
 
 @pytest.mark.parametrize('exact', [None, True])
-def test_waits_of_a_step_with_maps(exact, monkeypatch):
+def test_waits_of_a_step_with_maps(exact):
     "On a device that counts: one look at the ids; by patterns one more, for the copy that the plan is made of"
-    for o in (SPADE, MultiScaleCritic): monkeypatch.setattr(o, 'exact', exact)
-    with Pretend() as seen:
+    with Pretend() as seen, ways(exact=exact):
         gen, critic = generators['spade']().to('pretend'), MultiScaleCritic(K, 4).to('pretend')
         far, photo = seg.to('pretend'), image[:2].to('pretend')
         seen.waits.clear()

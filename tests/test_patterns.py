@@ -13,7 +13,8 @@ from gaugan_fastai import patterns
 from gaugan_fastai.core import InputError, instance_edges, onehot
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.modulation import can_be_exact, norm_stats, repeats_enough, spade_exact
+from gaugan_fastai.fast.choice import can_be_exact, ways
+from gaugan_fastai.fast.modulation import norm_stats, repeats_enough, spade_exact
 from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 
@@ -133,8 +134,7 @@ def both(layer, x, seg, edges):
     for exact in (False, True):
         m, xi = copy.deepcopy(layer), x.clone().requires_grad_()
         maps = LabelMaps(seg, edges, layer.n_classes)
-        m.exact = exact
-        out = spade_exact(m, xi, maps) if exact else m(xi, maps)
+        with ways(exact=exact): out = spade_exact(m, xi, maps) if exact else m(xi, maps)
         (out*torch.sin(torch.arange(out.numel()).view(out.shape)).to(out)).sum().backward()
         res.append([out.detach(), xi.grad, *(p.grad for p in m.parameters()), *m.buffers()])
     return zip(*res)
@@ -172,15 +172,14 @@ def test_float32_stays_close_with_large_offsets():
 def test_works_under_autocast_and_with_hooks():
     seg, _ = voronoi(1, (16, 16), 4)
     layer, x = SPADE(8, 4, nhidden=8), torch.randn(1, 8, 16, 16)
-    layer.exact = False
-    with torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.autocast('cpu', dtype=torch.bfloat16), ways(exact=False):
         out = spade_exact(layer, x.bfloat16().requires_grad_(), LabelMaps(seg, None, 4))
         out.float().sum().backward()
         assert out.dtype == torch.bfloat16 and rel(out.float(), layer(x.bfloat16(), seg).float()) < .03
     assert can_be_exact(layer)
     seen = []
     layer.param_free_norm.register_forward_hook(lambda m, i, o: seen.append(o.shape))
-    torch.testing.assert_close(spade_exact(layer, x, LabelMaps(seg, None, 4)), layer(x, seg))
+    with ways(exact=False): torch.testing.assert_close(spade_exact(layer, x, LabelMaps(seg, None, 4)), layer(x, seg))
     assert can_be_exact(layer) and len(seen) == 2
     layer.mlp_gamma.register_forward_hook(lambda m, i, o: None)
     assert not can_be_exact(layer)
@@ -214,8 +213,7 @@ def lively(gen, seed=0):
 
 def run(gen, seg, edges, exact, monkeypatch, train):
     gen, used = copy.deepcopy(gen).train(train), []
-    with monkeypatch.context() as m:
-        m.setattr(SPADE, 'exact', exact)
+    with monkeypatch.context() as m, ways(exact=exact):
         m.setattr('gaugan_fastai.spade.spade_exact', lambda *a, **k: used.append(1) or spade_exact(*a, **k))
         out = gen(seg, edges)
         (out*torch.cos(torch.arange(out.numel()).view(out.shape)).to(out)).mean().backward()

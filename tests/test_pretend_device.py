@@ -3,19 +3,17 @@ import copy, threading
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, TensorImage, set_seed
 from gaugan_fastai import metrics, runs
-from gaugan_fastai.ace import SEAN
 from gaugan_fastai.callbacks import SampleGrid
-from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.encoder import encode
+from gaugan_fastai.fast.choice import asked, ways
 from gaugan_fastai.losses import PerceptualLoss
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.models.trunk import Memory
 from gaugan_fastai.segmenter import Segmenter
-from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn
 from pretend_device import Far, MeetingError, Pretend
 
@@ -48,14 +46,12 @@ def family(request): return request.param
 @pytest.fixture(params=['dense', 'patterns'], autouse=True)
 def way(request):
     "As a GPU takes it, dense, and by patterns for those who ask for it"
-    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = True if request.param == 'patterns' else None
-    yield request.param
-    for o in (SPADE, SEAN, MultiScaleCritic): o.exact = None
+    with ways(exact=True if request.param == 'patterns' else None): yield request.param
 
 _trained = {}
 def trained(family):
     "A learner that has trained for an epoch on the device, with averages and sample grids; made once"
-    key = family, SPADE.exact
+    key = family, asked()
     if key not in _trained:
         set_seed(0)
         with Pretend():

@@ -8,12 +8,13 @@ from torch.nn import functional as F
 from fastai.vision.all import PILImage
 
 from gaugan_fastai import callbacks, classes, core, critics, encoder, keeping, learner, losses, metrics, runs, sean, segmenter
-from gaugan_fastai import styles, turns, winograd
+from gaugan_fastai import styles, turns
+from gaugan_fastai.fast import winograd
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data import daylight, doctor, transforms
 from gaugan_fastai.models import ablation, pix2pix, sean as models_sean, spade as models_spade, style
 from gaugan_fastai.patterns import LabelPlan
-from gaugan_fastai.reads import pooled_label_conv, pooled_planes
+from gaugan_fastai.fast.reads import pooled_label_conv, pooled_planes
 
 pytestmark = pytest.mark.numeric
 close, tensor = torch.testing.assert_close, torch.tensor

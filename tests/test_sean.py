@@ -13,15 +13,18 @@ from gaugan_fastai.ace import SEAN, SEANResBlk, region_styles
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.models.sean import SEANGenerator, sean_learner
 from gaugan_fastai.sean import StyleEncoder, region_means
 
 pytestmark = pytest.mark.numeric
 
-@pytest.mark.parametrize('exact', [True, False])
+@pytest.fixture(params=[True, False])
+def exact(request):
+    with ways(request.param): yield request.param
+
 @pytest.mark.parametrize('case', CASES)
-def test_fixture(case, exact, monkeypatch):
-    monkeypatch.setattr(SEAN, 'exact', exact)
+def test_fixture(case, exact):
     diffs = generator_gaps(case)
     assert max(diffs.values()) < TOL, diffs
 
@@ -70,14 +73,12 @@ class Replayed(SEANGenerator):
         maps, self.noises = self.noises[:18], self.noises[18:]
         return NoiseMaps(maps, True)
 
-@pytest.mark.parametrize('exact', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_trace(dtype, exact, monkeypatch):
+def test_trace(dtype, exact):
     from test_learner import FixedBatches, Trace
     from gaugan_fastai.critics import MultiScaleCritic
     from gaugan_fastai.losses import hinge
     from gaugan_fastai.models.sean import SEANLearner, feature_matching_term
-    monkeypatch.setattr(SEAN, 'exact', exact)
     info = json.loads(shared_path('reference', 'sean', 'train', 'ttur64.json').read_text())
     t = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(shared_path('reference', 'sean', 'train', 'ttur64.safetensors')).items()}
     stats = json.loads(shared_path('reference', 'sean', 'train', 'ttur64.stats.json').read_text())
@@ -221,11 +222,7 @@ def test_block_equals_loops(n, S, B, size, styled, training, kind):
 
 def twin(layer): return layer
 def partial_dense(layer):
-    def f(*args):
-        layer.exact = False
-        try: return layer(*args)
-        finally: del layer.exact
-    return f
+    return ways(exact=False)(layer)
 
 @pytest.mark.parametrize('n,B', [(4, 3), (184, 2)])
 def test_region_means_equal_loops(n, B):

@@ -8,13 +8,13 @@ import pytest, torch
 from torch import nn
 
 from test_patterns import lively, rel, voronoi
-from gaugan_fastai.convs import PackedConv2d, PatchConv2d, pack_convs
+from gaugan_fastai.fast.convs import PackedConv2d, PatchConv2d, pack_convs
 from gaugan_fastai.layers import spectral
 from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.spade import LabelMaps
-from gaugan_fastai.winograd import QuickConv2d, WinogradConv2d
+from gaugan_fastai.fast.winograd import QuickConv2d, WinogradConv2d
 
 pytestmark = pytest.mark.numeric
 N_THREADS, TOL = 8, 1e-4   # winograd's sums of the same numbers, in another order where another thread numbered the patterns
@@ -93,7 +93,7 @@ def test_sigma_is_a_forwards_own(rounds=4):
     torch.manual_seed(0)
     conv = spectral(PatchConv2d(4, 6, 3, padding=1)).eval().requires_grad_(False)
     x = torch.randn(1, 4, 5, 5)
-    assert conv._few(x)
+    assert conv.takes_patches(x)
     conv.register_forward_pre_hook(lambda *_: time.sleep(1e-4))   # after the spectral norm's hook and before the forward others have their turn
     for _ in range(rounds):
         conv.weight_orig.normal_()

@@ -17,14 +17,13 @@ from pathlib import Path
 import torch
 from fastai.vision.all import Callback, set_seed
 from gaugan_fastai.core import InputError
-from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
 from gaugan_fastai.data.paired import Pair, PairedDataLoaders
 from gaugan_fastai.data.transforms import as_size
+from gaugan_fastai.fast import choice
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run
-from gaugan_fastai.spade import SPADE
 from gaugan_fastai.turns import critic_turn, generator_turn
 
 FIRST = 1000    # seed of the first scene; lessons, tests and scores look at scenes below it
@@ -56,11 +55,14 @@ def loaders(a, size, bs):
 
 # -- the way to compute --------------------------------------------------------------------------------------------
 
-def take_way(gan, way):
-    "By patterns ('ours') or by convolutions of the one-hot ('dense'); weights in plain order or channels-last"
-    SPADE.exact = MultiScaleCritic.exact = way.startswith('ours')
+def take_way(gan, way, device):
+    """Lay the weights in plain order or channels-last, and give what to be `with` while the network computes.
+
+    By patterns ('ours') or by convolutions of the one-hot ('dense', what a GPU does by itself)."""
     last = way.endswith('last')
     gan.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+    dense = None if device == 'cuda' else False
+    return choice.ways(exact=True if way.startswith('ours') else dense)
 
 def seconds_a_step(learn, batch, n=4):
     "Median seconds of both turns without the optimisers' steps"
@@ -81,8 +83,8 @@ def quickest(learn, ways, batch):
     learn.model.to(batch[-1].device)
     kept, times = copy.deepcopy(learn.model.state_dict()), {}
     for way in ways:
-        take_way(learn.model, way)
-        try: times[way] = seconds_a_step(learn, batch)
+        try:
+            with take_way(learn.model, way, batch[-1].device.type): times[way] = seconds_a_step(learn, batch)
         except torch.cuda.OutOfMemoryError: torch.cuda.empty_cache()
     learn.model.load_state_dict(kept)
     print('seconds a step:', {k: round(v, 4) for k, v in times.items()}, flush=True)
@@ -142,7 +144,6 @@ def run_stage(a, i, size, minutes):
     ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
     batch = dls.train.one_batch()
     way = quickest(run.learn, ways, batch) if len(ways) > 1 else ways[0]
-    take_way(run.learn.model, way)
     n = len(dls.train_ds)//getattr(a, 'repeat', 1)
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
@@ -151,7 +152,7 @@ def run_stage(a, i, size, minutes):
         f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
     run.learn.add_cb(Tell(a, words))
-    run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
+    with take_way(run.learn.model, way, a.device): run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
     leave(a, run.learn, words)
     a.stages += f'{words.rpartition("; ")[2]}, {run.learn.model_average.t} steps; '
     del run

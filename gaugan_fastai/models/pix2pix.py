@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..callbacks import ModelAverage
-from ..convs import pack_convs
+from ..fast.convs import pack_convs
 from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
