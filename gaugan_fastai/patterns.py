@@ -97,7 +97,7 @@ class RowSum:
     ):
         self.indices, self.ends, self.n_table = indices.int(), ends.int(), n_table
         self.longest = len(indices) if longest is None else longest
-        self._T, self._there = None, {}
+        self._there = {}
 
     @cached_property
     def _pieces(self):
@@ -122,7 +122,15 @@ class RowSum:
         keep = entries >= 0
         return cls(entries.masked_select(keep), F.pad(keep.sum(1).cumsum(0), (1, 0)), n_table, entries.shape[1])
 
+    @cached_property
+    def T(self):
+        "The transposed: sums over the rows that use each row of the table"
+        res = RowSum(*_transposed(self.indices, self.ends, self.n_table), len(self))
+        res.T = self
+        return res
+
     def __len__(self): return len(self.ends) - 1
+    def __getstate__(self): return {**vars(self), '_there': {}}   # copies on a device stay there
     def __call__(self, table): return _RowSum.apply(table, self)
 
     def on(self, device):
@@ -138,14 +146,6 @@ class RowSum:
         return _sum_of_bags(table.contiguous(), *self.on(table.device))
 
 # %% ../nbs/01_patterns.ipynb #66177ebb
-@patch(as_prop=True)
-def T(self:RowSum):
-    "The transposed: sums over the rows that use each row of the table"
-    if self._T is None:
-        self._T = RowSum(*_transposed(self.indices, self.ends, self.n_table), len(self))
-        self._T._T = self
-    return self._T
-
 class _RowSum(Function):
     @staticmethod
     def forward(ctx, table, rowsum):
@@ -220,7 +220,7 @@ class SizePlan:
         n_classes, # number of classes, the edge channel not counted
     ):
         store_attr(cast=False)
-        self._made = {}
+        self._made, self._asked = {}, {}
 
     def once(self,
         f, # a function of a plan
@@ -228,8 +228,18 @@ class SizePlan:
     ):
         "Give `f(plan, *args)`, made when first asked and shown when it is whole: another thread may look"
         key = f, *args
+        self._asked[key] = True
         if key not in self._made: self._made[key] = f(self, *args)
         return self._made[key]
+
+    def like(self,
+        other, # the plan of another batch at this size
+    ):
+        "Make, of this batch, what the other one was asked for; but nothing that lies on a device"
+        for key in other._asked:
+            if not any(isinstance(o, torch.device) for o in key): _follow(self.once(*key), other._made[key])
+
+    def __getstate__(self): return {**vars(self), '_asked': {}}   # a copy has not been asked for anything
 
     def _channels(self, taps):
         "Input channels read at each tap, rows of a tap-major table, -1 for none: `[n,taps]`, with edges `[n,2*taps]`"
@@ -286,12 +296,18 @@ def check_ids(
         f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')
 
 # %% ../nbs/01_patterns.ipynb #378f65dd
+def _follow(new, old):
+    "Make of `new` the sums, transposed ones and pieces that `old` has made"
+    for name, was in vars(old).items():
+        missing, mine = name not in vars(new), getattr(new, name)
+        back = name == 'T' and not missing   # the transposed of the transposed
+        if isinstance(was, (Patterns, RowSum)) and not back: _follow(mine, was)
+
 class LabelPlan:
     """Number the neighbourhoods of a batch of label maps, once for all layers; without gradient.
 
     Raises `InputError` for ids out of range. Patterns are shared by the whole batch. A plan is made on the CPU,
-    wherever the maps are; what layers on a GPU need of it is copied there, so that a plan waits once for each map and
-    no more."""
+    wherever the maps are; what layers on a GPU need of it is copied there, so that a plan waits once for each map."""
     def __init__(self,
         segmap, # class ids 0..n_classes-1, integer `[B,H,W]`
         edges=None, # instance edges, bool `[B,H,W]`, or None for networks without an edge channel
@@ -316,6 +332,13 @@ class LabelPlan:
             self._sizes[size] = SizePlan(codes, self.classes, self.edges, self.n_classes)
         return self._sizes[size]
     at = plan
+
+    def like(self,
+        other, # the plan of another batch
+    ):
+        "Make, of this batch, what the other one was asked for, at every size"
+        for size, o in other._sizes.items():
+            if o._asked: self.plan(size).like(o)
 
 # %% ../nbs/01_patterns.ipynb #c3279ccf
 class _Spread(Function):

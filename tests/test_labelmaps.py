@@ -1,21 +1,22 @@
 """One `LabelMaps` a batch: a plan is made once, and nothing is doubled. Block and trunk take any norm."""
+import copy, pickle
 import pytest, torch
 from torch import nn
 from torch.nn import functional as F
 
 from gaugan_fastai import labelmaps, spade
 from gaugan_fastai.ace import SEANResBlk
-from gaugan_fastai.core import InputError
+from gaugan_fastai.core import InputError, TensorEdges, TensorSegmap
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.fast.choice import ways
-from gaugan_fastai.labelmaps import LabelMaps
+from gaugan_fastai.labelmaps import Cargo, Carrying, CarryingEdges, CarryingSegmap, LabelMaps, carried, carry, packed, unpacked
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.ablation import ConcatGenerator, ConcatResBlk
 from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGAN, SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.patterns import LabelPlan
-from gaugan_fastai.spade import ResBlk, SPADEResBlk, bend
+from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum
+from gaugan_fastai.spade import ResBlk, SPADE, SPADEResBlk, bend
 from gaugan_fastai.sean import StyleCodes
 from pretend_device import Pretend
 from test_patterns import rel
@@ -134,6 +135,105 @@ def test_look_or_not():
     maps = LabelMaps(bad, None, K, look=False)
     with pytest.raises(InputError, match='holds class 9'): maps.plan((4, 4))
     with torch.device('meta'): assert len(LabelMaps(torch.zeros(1, 4, 4).long(), None, K)) == 1
+
+# --- on the way from a worker to the network
+
+def test_packed_memory_is_one_piece():
+    o = dict(a=torch.arange(7).byte(), b=[seg.float()[:, ::3], torch.zeros(0, 2), torch.tensor(True)], c=('words', None))
+    head, places, body = packed(o)
+    assert body.dtype == torch.uint8 and all(a % 64 == 0 for a, _ in places) and places[-1][1] <= len(body)
+    new = unpacked(head, places, body)
+    assert new['c'] == o['c']
+    for x, y in zip([new['a'], *new['b']], [o['a'], *o['b']], strict=True): assert x.dtype == y.dtype and x.equal(y)
+    new['a'][0] = 9   # it may be written to, and lies in `body`
+    assert (body == 9).any() and o['a'][0] == 0
+
+def stepped(segmap, e=None):
+    "Maps after a step by patterns: a generator forwards and backwards, and its critic"
+    torch.manual_seed(0)
+    gen, critic = SPADEGenerator(K, 2, e is not None, nhidden=4), MultiScaleCritic(K, 4, edges=e is not None)
+    maps = LabelMaps(segmap, e, K)
+    sum(f.mean() for f in feats(critic, maps, gen(maps))).backward()
+    return maps, [p.grad for p in gen.parameters()]
+
+def everything(o, seen=None):
+    "Paths to all tensors that an object holds, its sums and patterns included"
+    seen = {} if seen is None else seen
+    if id(o) in seen: return {}
+    seen[id(o)] = o
+    if isinstance(o, torch.Tensor): return {'': o}
+    if isinstance(o, dict): items = [(str(k), v) for k, v in o.items()]
+    elif isinstance(o, (list, tuple)): items = [(str(i), v) for i, v in enumerate(o)]
+    elif isinstance(o, (LabelMaps, LabelPlan, Patterns, RowSum)) or type(o).__name__ == 'SizePlan': items = list(vars(o).items())
+    else: return {}
+    skipped = '_asked', '_there', '__stored_args__', '_planes', '_ids'
+    return {f'{k}.{p}': t for k, v in items if k not in skipped for p, t in everything(v, seen).items()}
+
+@pytest.mark.parametrize('with_edges', [False, True])
+def test_a_plan_that_travelled_is_the_plan(with_edges):
+    "What a worker makes in the likeness of another batch, sent through a pickle, against what a step makes itself"
+    e = edges if with_edges else None
+    want, grads = stepped(seg, e)
+    other, _ = stepped(seg.flip(2), None if e is None else e.flip(2))
+    maps = LabelMaps(seg, e, K)
+    maps.like(other.numbered)
+    maps = pickle.loads(pickle.dumps(maps))
+    a, b = everything(want), everything(maps)
+    same = [k for k in a if k in b]
+    assert len(same) > 100 and len(same) > .9*len(a)
+    for k in same: assert a[k].equal(b[k]), k
+    assert maps.numbered.plan((64, 64)).once.__self__._asked == {}   # here nobody has asked yet
+
+def test_likeness_of_one_who_asked_for_nothing_is_nothing():
+    maps, other = LabelMaps(seg, None, K), LabelMaps(seg.flip(2), None, K)
+    other.plan((32, 32))
+    maps.like(other.numbered)
+    assert maps.numbered is not None and maps.numbered._sizes == {}
+    assert LabelMaps(seg, None, K).numbered is None
+
+def test_cargo_goes_where_the_numbers_go():
+    maps = LabelMaps(seg, edges, K)
+    x, e = carry(maps, TensorSegmap(seg, labels='some'), TensorEdges(edges))
+    assert type(x) is CarryingSegmap and type(e) is CarryingEdges and isinstance(x, Carrying) and x.labels == 'some'
+    assert carried(x, e) is maps and carried(x.to('cpu'), e.as_subclass(torch.Tensor)) is maps
+    again = pickle.loads(pickle.dumps((x, e)))
+    assert carried(*again).segmap.equal(seg) and carried(*again).edges.equal(edges) and again[0].labels == 'some'
+    assert carried(x) is carried(x, edges) is carried(seg, e) is carried(seg) is None
+    assert carried(again[0], e) is None   # edges of other maps, if of the same numbers
+    with Pretend():
+        far = [o.to('pretend') for o in (x, e)]
+        there = carried(*far)
+        assert there.segmap.device.type == there.edges.device.type == 'pretend' and len(there) == 2
+        assert there.plan((8, 8)) is maps.plan((8, 8)) and there.numbered is maps.numbered
+        assert carried(far[0].flip(2), far[1]) is None
+
+@pytest.mark.parametrize('edit', dict(
+    flip=lambda x: x.flip(2), turn=lambda x: x.transpose(1, 2), part=lambda x: x[:1], crop=lambda x: x[:, :, :32],
+    more=lambda x: x + 1, floats=lambda x: x.float(), kind=lambda x: x.to(torch.int32), joined=lambda x: torch.cat([x, x]),
+    copy=lambda x: x.clone(), deep=copy.deepcopy, first=lambda x: next(iter(x)), halves=lambda x: x.chunk(2)[0],
+    inplace=lambda x: x.add_(0), item=lambda x: x.__setitem__((0, 0, 0), 1) or x,
+    behind=lambda x: x.as_subclass(torch.Tensor).fill_(2) is None or x,
+    cast_back=lambda x: x.as_subclass(torch.Tensor).flip(2).as_subclass(CarryingSegmap)).items(), ids=lambda o: o[0])
+def test_cargo_stays_behind_where_numbers_may_be_others(edit):
+    [x] = carry(LabelMaps(seg.clone(), None, K), TensorSegmap(seg.clone()))
+    assert carried(x) is not None and carried(edit[1](x)) is None
+
+def test_meta_of_another_tensor_brings_no_cargo():
+    "As a transform of fastai hands it on: the result gets the metadata of what went in"
+    [x] = carry(LabelMaps(seg, None, K), TensorSegmap(seg))
+    new = seg.flip(2).as_subclass(CarryingSegmap)
+    new.set_meta(x, as_copy=True)
+    assert carried(new) is None and 'cargo' not in vars(new) and carried(x) is not None
+    assert Cargo(1, x).fits(x) and not Cargo(1).fits(x) and not Cargo(1, x).fits(new)
+
+def test_the_door_takes_maps_that_came_along(plans):
+    gen, maps = generators['spade']().eval(), LabelMaps(seg, None, K)
+    maps.plan((64, 64))
+    [x] = carry(maps, TensorSegmap(seg))
+    with torch.no_grad(): assert gen.maps(x) is maps and torch.equal(gen(x), gen(seg))
+    assert len(plans) == 2   # of `maps`, and of `seg` without them
+    assert labelmaps.label_maps(x, None, K + 1, False) is not maps   # a model with more classes looks for itself
+    with pytest.raises(InputError, match='no edges came'): generators['spade'](True).maps(x)
 
 def test_old_imports_work():
     for name in ('LabelMaps', 'label_maps', 'planes_of', 'smaller', 'as_plain'):

@@ -1,12 +1,20 @@
 "What a cell of the lesson cannot show: many classes, workers, export through fastai, other people's tuples, odd files"
+import copy, pickle
 import numpy as np, pytest, torch
-from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MSELossFlat, TensorImage, TransformBlock,
-    get_grid, load_learner, nn, plt, set_seed)
+from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MSELossFlat, TensorImage, Transform,
+    TransformBlock, get_grid, load_learner, nn, plt, set_seed, to_device)
 from PIL import Image
+from gaugan_fastai import labelmaps, patterns
 from gaugan_fastai.core import InputError, LabelSpace, PILSegmap, TensorEdges, TensorSegmap, instance_edges, onehot
 from gaugan_fastai.data.paired import PairedDataLoaders, PhotoBlock, SegmapBlock
+from gaugan_fastai.data.planned import PlannedDL, plan_for_spade, spade_sums
+from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.layouts import check_pair, open_photo, Pair
 from gaugan_fastai.data.transforms import PairedCrop, PairedFlip, PairedResize
+from gaugan_fastai.labelmaps import LabelMaps, carried
+from gaugan_fastai.models.pix2pix import pix2pix_learner
+from gaugan_fastai.models.sean import sean_learner
+from gaugan_fastai.models.spade import spade_learner
 
 def pairs(n=4, k=3, hw=(40,56), seed=0):
     "`n` pairs whose photo says in every pixel which id its map holds (red = id // 256, green = id % 256)"
@@ -30,7 +38,7 @@ def test_two_workers_give_labels_and_different_windows():
     same = list(pairs(1, 3, (64,64)))*8
     dls = PairedDataLoaders.from_pairs(same, same[:2], labels, size=(64,32), bs=4, num_workers=2, load=(64,64))
     batches = list(dls.train)
-    assert all(b[0].labels == labels and type(b[0]) is TensorSegmap for b in batches)
+    assert all(b[0].labels == labels and isinstance(b[0], TensorSegmap) for b in batches)
     assert len({o.numpy().tobytes() for b in batches for o in plain(b[0])}) > 4
 
 def test_a_model_is_exported_with_its_labels(tmp_path):
@@ -118,3 +126,119 @@ def test_misspelt_options_and_deeper_folders_are_refused(tmp_path):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path/'train'/kind/'2.png')
     (tmp_path/'codes.txt').write_text('a\nb\n')
     with pytest.raises(InputError, match='a folder of pictures, city'): PairedDataLoaders.from_folder(tmp_path, 32, valid='train')
+
+# --- plans made by the workers
+
+tiny = dict(ngf=4, ndf=4, nhidden=8, perceptual=None, average=None)
+families = dict(spade=lambda dls: spade_learner(dls, 'cpu', **tiny), spade_z=lambda dls: spade_learner(dls, 'cpu', z_dim=8, **tiny),
+    sean=lambda dls: sean_learner(dls, 'cpu', style_dim=8, width=4, **tiny), pix2pix=lambda dls: pix2pix_learner(dls, ngf=4))
+
+def scenes(n=4, **kwargs):
+    "Loaders of drawn scenes that are cut and flipped, with two workers"
+    kwargs = dict(num_workers=2) | kwargs
+    return PairedDataLoaders.from_landscapes(n=n, n_valid=2, size=64, bs=2, load=(80, 80), **kwargs)
+
+@pytest.fixture
+def made(monkeypatch):
+    "What this process numbers while a test runs; what its workers number counts for them"
+    counts = dict(plans=0, patterns=0, transposed=0)
+    def count(owner, name, what):
+        plain = getattr(owner, name)
+        def counting(*args, **kwargs):
+            counts[what] += 1
+            return plain(*args, **kwargs)
+        monkeypatch.setattr(owner, name, counting)
+    count(labelmaps, 'LabelPlan', 'plans')
+    count(patterns.Patterns, '__init__', 'patterns')
+    count(patterns, '_transposed', 'transposed')
+    return counts
+
+def fitted(family, n_epoch=1, **kwargs):
+    set_seed(0, reproducible=True)
+    learn = families[family](scenes(**kwargs))
+    with learn.no_bar(), learn.no_logging(): learn.fit(n_epoch)
+    return learn
+
+@pytest.mark.parametrize('family', families)
+def test_a_step_makes_no_plan_where_workers_do(family, made):
+    "The first epoch by a guess that fits SPADE; the second by what the first has asked for"
+    learn = fitted(family)
+    first = dict(made)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert made['plans'] == 0 and learn.dls.train.asked is not None
+    if family in ('spade', 'spade_z'): assert made['patterns'] == 0
+    if family != 'sean': assert made == first
+    asked = learn.dls.train.asked
+    assert all(o._asked for plan in asked for o in [plan.plan((64, 64))]) or family == 'pix2pix'
+
+def test_without_plans_or_workers_all_is_made_here(made):
+    fitted('spade', plans=False)
+    first = dict(made)
+    assert first['plans'] == 3   # two batches to train on, one to validate on
+    fitted('spade', num_workers=0)
+    assert made == {k: 2*v for k, v in first.items()}
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('family', ['spade', 'sean'])
+def test_a_training_is_the_same_with_and_without_plans(family):
+    "Bit for bit, and with the same plans in either process"
+    states = [fitted(family, 2, plans=o).model.state_dict() for o in (True, False)]
+    assert all(torch.equal(a, b) for a, b in zip(*(o.values() for o in states), strict=True))
+
+def test_edges_come_along_and_belong_to_their_segmap():
+    k, items = 3, [Pair(*o, np.arange(40*56).reshape(40, 56)//300) for o in pairs(4, 3)]
+    dls = PairedDataLoaders.from_pairs(items, items, LabelSpace('abc'), size=32, bs=2, edges=True, num_workers=1)
+    for segmap, edges, _ in dls.train:
+        maps = carried(segmap, edges)
+        assert torch.equal(maps.segmap, plain(segmap)) and torch.equal(maps.edges, plain(edges)) and maps.n_classes == k
+        assert carried(segmap) is None and carried(segmap, plain(edges).clone()) is None
+        assert carried(segmap, instance_edges(segmap)) is None
+        assert torch.equal(maps.plan((32, 32)).codes, LabelMaps(segmap, edges, k).plan((32, 32)).codes)
+
+def test_a_transform_of_the_whole_batch_leaves_the_maps_behind():
+    class Mirror(Transform):
+        def encodes(self, o:(TensorSegmap, TensorImage)): return plain(o).flip(-1)
+    class Same(Transform):
+        def encodes(self, o:TensorSegmap): return o
+    dls = scenes()
+    dls.train.after_batch.add(Same())
+    assert all(torch.equal(carried(o).segmap, plain(o)) for o, _ in dls.train)
+    dls.train.after_batch.add(Mirror())
+    for segmap, _ in dls.train: assert isinstance(segmap, TensorSegmap) and carried(segmap) is None
+
+def test_batches_with_maps_are_shown_decoded_and_copied():
+    dls = scenes()
+    b = next(iter(dls.train))
+    dls.train.show_batch(b, max_n=2, ctxs=get_grid(4))
+    dls.train.show_results(b, b[1], max_n=2)
+    plt.close('all')
+    decoded = dls.train.decode_batch(b)
+    assert len(decoded) == 2 and torch.equal(decoded[0][0], plain(b[0][0])) and carried(decoded[0][0]) is None
+    assert torch.equal(to_device(b, 'cpu')[0], b[0]) and carried(to_device(b, 'cpu')[0]) is carried(b[0])
+    again = pickle.loads(pickle.dumps(b))
+    assert torch.equal(carried(again[0]).segmap, plain(b[0])) and carried(again[0]).segmap.data_ptr() != b[0].data_ptr()
+    twin = copy.deepcopy(b[0])
+    assert torch.equal(twin, b[0]) and (carried(twin) is None or torch.equal(carried(twin).segmap, plain(twin)))
+
+def test_a_model_with_other_classes_reads_the_ids_itself(made):
+    segmap, _ = next(iter(scenes().train))
+    bigger = labelmaps.label_maps(segmap, None, 40, False)
+    assert bigger.n_classes == 40 and bigger is not carried(segmap) and len(bigger) == 2
+
+def test_the_guess_can_be_asked_for_one_size(made):
+    maps = LabelMaps(torch.stack([torch.as_tensor(draw_landscape(i, 64).segmap).long() for i in (0, 1)]), None, 19)
+    sums = spade_sums(maps.plan((64, 64)))
+    assert len(sums) in (2, 3) and made['transposed'] == 0
+    plan_for_spade(maps, gradients=False)
+    assert made['transposed'] == 0
+    plan_for_spade(maps)
+    assert made['transposed'] > 12 and made['plans'] == 1
+
+def test_planned_loaders_are_exported_and_renewed(tmp_path):
+    dls = scenes(path=tmp_path)
+    list(dls.train)
+    assert type(dls.train) is type(dls.valid) is PlannedDL and dls.valid.n_classes == dls.n_classes
+    assert len(dls.train.asked) == 1 and dls.new_empty().train.asked is None
+    test = dls.test_dl([draw_landscape(0, 64).segmap]*2, bs=2, num_workers=1)
+    [(segmap,)] = list(test)
+    assert carried(segmap).n_classes == dls.n_classes

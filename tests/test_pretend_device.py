@@ -2,7 +2,8 @@
 import copy, threading
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, TensorImage, set_seed
-from gaugan_fastai import metrics, runs
+from gaugan_fastai import labelmaps, metrics, runs
+from gaugan_fastai.ace import SEAN
 from gaugan_fastai.callbacks import SampleGrid
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
@@ -29,7 +30,11 @@ families = dict(
 most_waits = dict(dense=dict(spade=6, spade_z=6, sean=6, pix2pix=6),
     patterns=dict(spade=7, spade_z=7, sean=7, pix2pix=7))
 
-def data(device): return PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, device=device)
+# The same where a worker has checked the ids, and holds them on the CPU for who asks for patterns
+most_waits_with_worker = 5
+
+def data(device, **kwargs):
+    return PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, device=device, **kwargs)
 
 class CountWaits(Callback):
     "The waits of each training batch, from its loading to the end of its step"
@@ -115,6 +120,24 @@ def test_training_and_waits(family, way, capsys):
             sep='\n')
     most = most_waits[way][family]
     assert max(totals) <= most, f'a step waits {max(totals)} times, before at most {most}'
+
+def test_waits_with_a_worker(family, way):
+    "The worker looks at the ids; by patterns it makes the plan too, from the second epoch on"
+    set_seed(0)
+    made, plain = [], labelmaps.LabelPlan
+    labelmaps.LabelPlan = lambda *args: made.append(args) or plain(*args)
+    try:
+        with Pretend():
+            learn = families[family](data(pretend, num_workers=1))
+            learn.add_cb(CountWaits())
+            with learn.no_bar(), learn.no_logging():
+                for _ in range(2):
+                    made.clear()
+                    learn.fit(1)
+    finally: labelmaps.LabelPlan = plain
+    steps = learn.count_waits.steps
+    assert len(steps) == 3 and max(sum(o.values()) for o in steps) <= most_waits_with_worker, steps
+    assert made == []
 
 def losses_and_grads(learn, device):
     "Losses and gradients of both turns on one batch, in float64, on the CPU again"

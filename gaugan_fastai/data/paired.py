@@ -13,6 +13,7 @@ from fastai.vision.all import *
 from ..core import *
 from .landscapes import draw_landscape, landscape_labels
 from .layouts import *
+from .planned import PlannedDL
 from .transforms import *
 
 _all_ = ['Pair','find_pairs','check_pair','open_photo','as_size','scaled_size','PairedResize','PairedCrop','PairedFlip',
@@ -80,8 +81,7 @@ def show_results(x:TensorSegmap, y:TensorImage, samples, outs, ctxs=None, max_n=
 def show_results(x:tuple, y:TensorImage, samples, outs, ctxs=None, max_n=6, **kwargs):
     rows = _result_rows(samples, outs, max_n)
     if isinstance(x[0], TensorSegmap): return _show_rows(rows, ['generated'], ctxs, **kwargs)
-    stock = show_results._resolve_method_with_cache((object,)*4)[0]
-    return stock(x, y, samples, outs, ctxs=ctxs, max_n=max_n, **kwargs)
+    return show_results._resolve_method_with_cache((object,)*4)[0](x, y, samples, outs, ctxs, max_n=max_n, **kwargs)
 
 # %% ../../nbs/03_data.paired.ipynb #ff868542
 class Kept(Transform):
@@ -103,6 +103,10 @@ class Kept(Transform):
     def __getstate__(self): return {**self.__dict__, 'kept':{}}
 
 # %% ../../nbs/03_data.paired.ipynb #0d68b425
+def _home(path):
+    "Where a learner puts its files: the data's folder if it can be written, or the current one"
+    return path if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids) else '.'
+
 class PairedDataLoaders(DataLoaders):
     "Batches `(segmap, photo)` or `(segmap, edges, photo)`, with `labels`, `edges` (bool) and `size` (H,W) attached"
     codes = property(lambda self: self.labels.codes, doc='Class names, void last')
@@ -141,8 +145,7 @@ def _check_options(train, valid, bs, flip, color, **kwargs):
     n = len(train)
     pairs = f'{n} pairs to train and {len(valid)} to validate on'
     if not n or not len(valid): raise InputError(pairs, 'both need some')
-    whole = isinstance(bs, int) and bs>0
-    if not whole: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
+    if not (isinstance(bs, int) and bs>0): raise InputError(f'bs={bs!r} is no batch size', 'give at least 1', 'bs')
     never_full = f'bs={bs} is more than the {n} training pairs, so no batch is ever full'
     if bs>n: raise InputError(never_full, 'lower bs', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
@@ -166,6 +169,7 @@ def from_pairs(cls:PairedDataLoaders,
     color=0., # Strength of `PhotoJitter` in training
     cache=None, # Keep opened and scaled pictures in memory? None: if that takes less than 1 GB
     num_workers=0, # Processes that load
+    plans=True, # Do these also check and number the label maps? See `PlannedDL`
     seed=None, # Seed of the order of the training pairs
     path='.', # Where a learner puts its files
     **kwargs, # Passed to `DataBlock.dataloaders`, e.g. `val_bs`, `device`
@@ -182,15 +186,11 @@ def from_pairs(cls:PairedDataLoaders,
         for k,o in blocks.items(): o.type_tfms[0].fill(pairs.attrgot(k).filter(risinstance(Path)))
     item_tfms = [PairedCrop(resize.size), PairedFlip(flip), *[PhotoJitter(color)]*(color>0)]
     block = DataBlock(list(blocks.values()), getters=[AttrGetter(o) for o in blocks], n_inp=len(blocks)-1,
-        splitter=IndexSplitter(range(n, len(pairs))), item_tfms=item_tfms)
-    dls = block.dataloaders(pairs, path=path, bs=bs, num_workers=num_workers, **kwargs)
+        splitter=IndexSplitter(range(n, len(pairs))), item_tfms=item_tfms, dl_type=PlannedDL)
+    n_classes = labels.n_classes if plans else None
+    dls = block.dataloaders(pairs, path=path, bs=bs, num_workers=num_workers, n_classes=n_classes, **kwargs)
     if seed is not None: dls.train.rng = random.Random(seed)
     return cls(*dls.loaders, path=path, device=dls.device).with_facts(labels, bool(edges), resize.size)
-
-# %% ../../nbs/03_data.paired.ipynb #d9f8a40a
-def _home(path):
-    "Where a learner puts its files: the data's folder if it can be written, or the current one"
-    return path if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids) else '.'
 
 # %% ../../nbs/03_data.paired.ipynb #cd3c2f5f
 @patch(cls_method=True)
