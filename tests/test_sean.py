@@ -14,7 +14,7 @@ from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.sean import SEANGenerator, sean_learner
-from gaugan_fastai.sean import StyleEncoder, region_means
+from gaugan_fastai.sean import RegionEncoder, region_means
 
 pytestmark = pytest.mark.numeric
 
@@ -152,6 +152,17 @@ def test_load_original_incomplete(gone, tmp_path):
     state.pop(gone)
     torch.save(state, tmp_path/'G.pth')
     with pytest.raises(InputError, match=gone): load_original(tmp_path/'G.pth')
+
+def test_exports_with_old_names(tmp_path):
+    "Learners and networks that were pickled when the encoder had another name and the generator stood in `models.sean`"
+    gen = SEANGenerator(5, 1, 8, 4, 2)
+    assert isinstance(gen.Zencoder, RegionEncoder)
+    text = pickle.dumps(gen, protocol=0)
+    old = text.replace(b'models.sean_generator\n', b'models.sean\n').replace(b'RegionEncoder\n', b'StyleEncoder\n')
+    assert old.count(b'models.sean\n') == text.count(b'models.sean_generator\n') > 0 and b'RegionEncoder' not in old
+    with pytest.warns(DeprecationWarning, match='StyleEncoder is called RegionEncoder now'): again = pickle.loads(old)
+    assert type(again) is SEANGenerator and type(again.Zencoder) is RegionEncoder
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in gen.state_dict().items())
 
 # the paper's loops, any number of classes, gradients
 
