@@ -61,6 +61,7 @@ from .models.trunk import *
 from .models.pix2pix import *
 from .models.spade import *
 from .models.ablation import *
+from .models.sean_generator import *
 from .models.sean import *
 from .models.style import *
 from .styles import *

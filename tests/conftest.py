@@ -17,3 +17,8 @@ def shared_path(*parts) -> Path:
 
 @pytest.fixture
 def shared(): return shared_path
+
+def once_but(again, cases) -> list:
+    "The cases of a numeric test, those that are not in `again` marked `once`: .ci/run's further passes leave them out"
+    again, cases = list(again), list(cases)
+    return [o if o in again else pytest.param(*(o if isinstance(o, tuple) else [o]), marks=pytest.mark.once) for o in cases]

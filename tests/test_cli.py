@@ -206,7 +206,6 @@ def test_doctor_says_one_thing_about_bad_codes(copy):
 
 # -- demo --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.numeric
 def test_demo(tmp_path):
     tiny = ['--minutes', '.03', '--size', '32', '--n', '16', '--ngf', '4']
     code, out, err = process('demo', *tiny, cwd=tmp_path)

@@ -1,6 +1,7 @@
 """Networks in other people's runtimes: `torch.export` and ONNX give what we give, pictures and verdicts, for any number of maps."""
 import pytest, torch
 
+from conftest import once_but
 from test_patterns import lively, rel, voronoi
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.models.pix2pix import UNetGenerator
@@ -41,7 +42,8 @@ def prepared(kind, painter):
     with torch.no_grad(): true = gen(**others)
     return gen, args, {k: {0: torch.export.Dim('B', min=1, max=64)} for k in args}, others, true
 
-@pytest.mark.parametrize('kind,painter', [*((o, p) for o in kinds for p in (False, True)), *((o, False) for o in critics)])
+again = [('spade', False), ('unet', True), ('codes', True), ('critic_edges', False)]
+@pytest.mark.parametrize('kind,painter', once_but(again, [*((o, p) for o in kinds for p in (False, True)), *((o, False) for o in critics)]))
 @torch.no_grad()
 def test_torch_export(kind, painter):
     gen, args, shapes, others, true = prepared(kind, painter)
@@ -49,6 +51,7 @@ def test_torch_export(kind, painter):
     for n in (5, 1): assert off(program(**first(n, others)), [o[:n] for o in flat(true)]) < TOL
     assert off(gen(**others), true) < 1e-6   # and recording leaves nothing behind
 
+@pytest.mark.once
 @pytest.mark.parametrize('kind', [*kinds, *critics])
 @torch.no_grad()
 def test_onnx(kind, tmp_path):

@@ -126,6 +126,7 @@ def bytes_alive():
     tensors = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)]   # not those of other tests, which hold no memory
     return sum({o.untyped_storage().data_ptr(): o.untyped_storage().nbytes() for o in tensors if o.layout == torch.strided}.values())
 
+@pytest.mark.once
 @pytest.mark.parametrize('own_maps', [False, True])
 @pytest.mark.parametrize('kind', ['spade', 'sean'])
 @torch.no_grad()
@@ -179,6 +180,7 @@ def states(kind):
     painter(*args)
     yield 'painter that has painted', painter, args
 
+@pytest.mark.once
 @pytest.mark.parametrize('kind', kinds)
 def test_copies_in_any_state(kind):
     for name, gen, args in states(kind):

@@ -247,6 +247,7 @@ def street():
         return pictures([np.array(f(Image.open(o).resize((128,96), Image.BILINEAR))) for o in fns[::len(fns)//n][:n]])
     return photos
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_kid_ranks_real_photos(street):
     "40 a side to be quick: photos of other streets, then the same photos with damage of growing strength"

@@ -146,6 +146,7 @@ def test_concat_reads_the_map_where_it_says(where):
     gen.train()(segmap, segmap > 2).sum().backward()
     assert all(p.grad is not None for p in gen.parameters())
 
+@pytest.mark.once
 @pytest.mark.parametrize('contender', contenders)
 def test_budget_in_steps_and_equal_starts(contender):
     dls = PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, seed=0)

@@ -176,6 +176,7 @@ def near_copy(gen):
     "The same network on the CPU"
     return copy.deepcopy(gen).to('cpu')
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_predict(family):
     "predict, show_results and grids on the device: the picture that the CPU paints"
@@ -223,6 +224,7 @@ def painter(family):
     new.labels, new.card = learn.dls.labels, dict(size=[64, 64])
     return new
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_painters(family):
     "for_inference on the device: the picture of the network, on a map seen before and on a new one"

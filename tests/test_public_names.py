@@ -28,6 +28,12 @@ def test_check_whole(bad):
     core.check_whole(0, seed=0)
     with pytest.raises(InputError, match='width is'): core.check_whole(ngf=4, width=bad)
 
+def test_choose():
+    known = dict(small=1, large=2)
+    assert core.choose(known, 'large', 'preset') == 2
+    with pytest.raises(InputError, match="preset is 'huge', but it is one of small, large"):
+        core.choose(known, 'huge', 'preset')
+
 def test_colours_of_a_map():
     palette = core.default_palette(40)
     assert palette.shape == (40, 3) and palette.dtype == np.uint8 and len(np.unique(palette, axis=0)) == 40

@@ -10,7 +10,7 @@ from fastai.vision.all import *
 from torch.utils.data import get_worker_info
 from ..core import InputError, TensorEdges, TensorSegmap
 from ..labelmaps import LabelMaps, carried, carry
-from ..modulation import repeats_enough
+from ..fast.modulation import repeats_enough
 
 # %% ../../nbs/02_data.planned.ipynb #02d00009
 def spade_sums(

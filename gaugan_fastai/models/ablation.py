@@ -17,7 +17,7 @@ from fastcore.all import *
 from scipy.stats import t as student
 
 from ..callbacks import ModelAverage, TimeBudget
-from ..core import InputError
+from ..core import InputError, choose
 from ..critics import MultiScaleCritic
 from ..layers import spectral, upsample2
 from ..learner import SynthesisLearner
@@ -103,8 +103,11 @@ def network_cost(
 ) -> dict: # parameters, macs (multiplications of all convolutions for one picture, maps read densely)
     "Count what a generator costs"
     macs, batch = [], 2
-    def count(m, x, out): macs.append((x[0] if isinstance(m, nn.ConvTranspose2d) else out).numel()*m.weight[0].numel()//batch)
-    hooks = [m.register_forward_hook(count) for m in gen.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    def count(m, x, out):
+        places = x[0] if isinstance(m, nn.ConvTranspose2d) else out
+        macs.append(places.numel()*m.weight[0].numel()//batch)
+    convs = [m for m in gen.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    hooks = [m.register_forward_hook(count) for m in convs]
     segmap = torch.zeros(batch, *size, dtype=torch.long, device=next(gen.parameters()).device)
     with torch.no_grad(): gen(segmap, segmap > 0) if gen.edges else gen(segmap)
     for o in hooks: o.remove()
@@ -120,10 +123,10 @@ def ablation_learner(
     **kwargs # Passed to `SynthesisLearner`
 ) -> SynthesisLearner:
     "Make a contender and the learner that is the same for all; raise `InputError` for unknown names"
-    if contender not in contenders: raise InputError(f'contender is {contender!r}, but it is one of {", ".join(contenders)}')
+    make = choose(contenders, contender, 'contender')
     set_seed(seed, reproducible=True)
     dls.train.rng = random.Random(seed)
-    gen = contenders[contender](dls.n_classes, dls.size, dls.edges)
+    gen = make(dls.n_classes, dls.size, dls.edges)
     critic = MultiScaleCritic(dls.n_classes, 32, 2, 3, edges=dls.edges)
     terms = dict(feat=feature_matching_term(10.), perceptual=perceptual_term(10., perceptual))
     cbs = [ModelAverage(.999), NoValidation(), CountSteps()]
@@ -168,16 +171,20 @@ def mean_interval(
 def ablation_table(
     runs, # List of dicts: data, contender, seed, steps, parameters, macs, kid, miou, accuracy
 ) -> str: # Markdown
-    "A line for each data set and contender, in the order of `contenders`: scores as mean ± half width of the 95 % interval"
+    "A line for each data set and contender, in the order of `contenders`; scores: mean ± half of the 95 % interval"
     head = 'data | generator | runs | parameters | MACs | steps | KID | mIoU | accuracy'.split(' | ')
     lines = [head, ['---']*len(head)]
-    def score(os, k): return '{:.3f} ± {:.3f}'.format(*mean_interval(o[k] for o in os)) if len(os) > 1 else f'{os[0][k]:.3f}'
+    def score(os, k):
+        if len(os) == 1: return f'{os[0][k]:.3f}'
+        return '{:.3f} ± {:.3f}'.format(*mean_interval(o[k] for o in os))
     for data in sorted({o['data'] for o in runs}):
         for name in contenders:
             os = [o for o in runs if (o['data'], o['contender']) == (data, name)]
             if not os: continue
-            cost = f'{os[0]["parameters"]/1e6:.1f} M', f'{os[0]["macs"]/1e6:.0f} M', f'{mean(o["steps"] for o in os):.0f}'
-            lines.append([data, name, str(len(os)), *cost, *(score(os, k) for k in ('kid', 'miou', 'accuracy'))])
+            cost = f'{os[0]["parameters"]/1e6:.1f} M', f'{os[0]["macs"]/1e6:.0f} M'
+            steps = f'{mean(o["steps"] for o in os):.0f}'
+            scores = [score(os, k) for k in ('kid', 'miou', 'accuracy')]
+            lines.append([data, name, str(len(os)), *cost, steps, *scores])
     return '\n'.join(f'| {" | ".join(o)} |' for o in lines)
 
 # %% ../../nbs/11b_models.ablation.ipynb #4ad85f35
