@@ -33,6 +33,7 @@ class SEANGenerator(SPADEGenerator):
 
     segmap int64 `[B,H,W]` with H and W multiples of 32; codes `[B,K,S]` from `gen.encode(image, segmap)`, a list of such for
     the six styled blocks, or photos `[B,3,H,W]` that go with the segmap. Zhu et al. 2020 (arXiv 1911.12861), figure 4."""
+    styles = 'codes' # one for each class
     def __init__(self,
         n_classes:int, # Number of classes; void counts
         ngf:int=64, # Width: 16*ngf channels at the start, ngf at the end
@@ -387,10 +388,11 @@ def original_state(
     return res
 
 # %% ../../nbs/13_models.sean.ipynb #14b13001
+from ..options import or_none
 from ..registry import checkpoints, networks, register, register_checkpoint, register_learner
 _older = checkpoints['SPADE critic of 3 layers']
 def _read_sean_critic(state): return _older.read(state) | dict(strides=(2, 2, 2))
 register(SEANGenerator, family='sean', columns=networks['SPADEGenerator'].columns, layers=r'\.fc_mu(\d+)\.')
 register_checkpoint('SEAN generator', 'head_0.ace_0.', SEANGenerator, sean_config, 'sean', split=split_surplus)
 register_checkpoint('SEAN critic', _older.mark, MultiScaleCritic, _read_sean_critic, 'sean', _older.fits)
-register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes)
+register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes, options=dict(perceptual=or_none(str)))
