@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fastai.vision.all import *
 from .core import InputError
-from .pictures import frozen, image_grid, input_pictures, to_u8
+from .pictures import frozen, image_grid
 from .safe import check_finite, write_whole
 from .trainer import TurnsLearner
 from .watch import differences
@@ -91,7 +91,7 @@ def _running_norms(nets):
 
 @patch
 def _reestimate(self:ModelAverage, model):
-    "Batch-norm statistics and spectral norms' vectors of a frozen `model`, in place, by the kept batches in training mode"
+    "Batch-norm statistics and spectral norms' vectors of a frozen `model`, in place, by the kept batches"
     nets = list(model.averaged().values())
     for m in _running_norms(nets):
         m.reset_running_stats()
@@ -121,7 +121,7 @@ def load_state_dict(self:ModelAverage, sd):
 
 @patch
 def misfit(self:ModelAverage, sd):
-    "Say why `sd` is no state of this average; '' where it is one. Networks that it lacks wholly are no fault (old files)"
+    "Say why `sd` is no state of this average, or ''. Networks that it lacks wholly are no fault (old files)"
     if not {'t', 'shadow', 'buffers'} <= set(sd): return 'the average is incomplete'
     if not sd['shadow']: return ''
     held = {**sd['shadow'], **sd['buffers']}
@@ -131,20 +131,20 @@ def misfit(self:ModelAverage, sd):
 
 # %% ../nbs/07a_callbacks.ipynb #fc41fcc8
 class SampleGrid(Callback):
-    "After every `every` epochs paint the same `n` validation maps, into `grids`, as PNG into `path`, and shown with `show`"
+    "After every `every` epochs make pictures of the same `n` validation items, for `grids`, `path` (PNG) and `show`"
     order, run_valid = 70, False
     def __init__(self, n:int=4, every:int=1, path=None, show:bool=False): store_attr()
     def before_fit(self):
         if not hasattr(self, 'grids'): self.grids = []
         if self.path: Path(self.path).mkdir(parents=True, exist_ok=True)
     def draw(self):
-        "The grid label | (edges) | fake | real as it is now, uint8 `[H,W,3]`"
-        *xb, photo = [cast(o, Tensor)[:self.n] for o in self._batch()]
-        device = next(self.learn.model.generator.parameters()).device
-        with self.learn.painting() as gen, torch.random.fork_rng():
+        "The grid as it is now, uint8 `[H,W,3]`: what the learner shows of a batch (`learn.columns`)"
+        device = one_param(self.learn.model).device
+        b = [cast(o, Tensor)[:self.n].to(device) for o in self._batch()]
+        self.learn.frozen_model()   # statistics are estimated now, before the seed
+        with torch.random.fork_rng():
             torch.manual_seed(0)   # the same styles each time, where styles are drawn
-            fake = gen(*[o.to(device) for o in xb])
-        return image_grid(*input_pictures(xb, self.learn.dls.palette), to_u8(fake), to_u8(photo))
+            return image_grid(*self.learn.columns(*b))
     def _batch(self):
         if hasattr(self, 'batch'): return self.batch
         dl = self.learn.dls.valid.new(shuffle=False, drop_last=False, bs=self.n)
@@ -204,7 +204,7 @@ def fit_constant_linear(self:TurnsLearner,
 
 # %% ../nbs/07a_callbacks.ipynb #19091e68
 class TimeBudget(Callback):
-    "End the fit after `minutes`; schedules see the share of the time that has passed (give `fit` more epochs than it can)"
+    "End the fit after `minutes`; schedules see the share of the time that is over (give `fit` more epochs than it can)"
     order, run_valid = 35, False   # before LossMeans (40), Recorder (50), ParamScheduler (60)
     def __init__(self, minutes:float, clock=time.monotonic): store_attr()
     def before_fit(self): self.start, self.over = self.clock(), False

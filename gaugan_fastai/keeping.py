@@ -8,10 +8,9 @@ __all__ = ['read_json', 'write_json', 'save_picture', 'noted_minutes', 'stamp_of
            'run_line', 'RunBar']
 
 # %% ../nbs/16_keeping.ipynb #c97567f3
-import hashlib, json, os, signal, sys, time
+import json, os, signal, sys, time
 from contextlib import contextmanager
 from pathlib import Path
-import numpy as np
 from PIL import Image
 from fastai.vision.all import Callback, CancelFitException
 from .callbacks import Keep
@@ -130,9 +129,12 @@ def _is_plain(o):
     return o is None or isinstance(o, (bool,int,float,str)) or isinstance(o, (list,tuple)) and all(map(_is_plain, o))
 
 def settings_of(dls, kwargs):
-    "What makes a run the same one, as JSON holds it"
+    "What makes a run the same one, as JSON holds it: what the data say (`dls.settings()`), and the options"
+    if not hasattr(dls, 'settings'):
+        what = f'these {type(dls).__name__} do not say what they are'
+        raise InputError(what, 'give their class settings(), facts(), describe() and card(), see lesson 14b')
     plain = {k: v if _is_plain(v) else f'a {type(v).__name__}' for k,v in kwargs.items()}
-    return json.loads(json.dumps(dict(size=dls.size, classes=dls.codes, edges=dls.edges, **plain)))
+    return json.loads(json.dumps(dict(**dls.settings(), **plain)))
 
 # %% ../nbs/16_keeping.ipynb #a866880e
 def check_settings(out, then, now, usual, kwargs):
@@ -152,28 +154,24 @@ def _first_other(a, b):
     return f'number {i} was {a[i]}, now {b[i]}'
 
 # %% ../nbs/16_keeping.ipynb #a91a6d5f
-def _size_of(o):
-    "Bytes of a file; of a picture in memory its checksum"
-    if o is None: return 0
-    if isinstance(o, (str,Path)): return os.path.getsize(o)
-    return hashlib.sha1(np.ascontiguousarray(o)).hexdigest()
-
 def data_facts(dls):
-    "Folder, number and fingerprint of the training pairs"
-    pairs = list(dls.train_ds.items)
-    sizes = sorted(' '.join(str(_size_of(o)) for o in pair) for pair in pairs)
-    files = any(isinstance(o, (str,Path)) for o in pairs[0])
-    mark = hashlib.sha1('\n'.join(sizes).encode()).hexdigest()[:16]
-    return dict(folder=str(Path(dls.path).resolve()) if files else None, pairs=len(pairs), mark=mark)
+    "What the data say of themselves (`dls.facts()`): folder, numbers and a fingerprint, as JSON holds it"
+    return json.loads(json.dumps(dls.facts()))
 
 # %% ../nbs/16_keeping.ipynb #21f8d3b9
+def _counted(facts):
+    "What there is, and how many of each: all facts but folder and fingerprint"
+    return {k: n for k,n in facts.items() if k not in ('folder','mark')}
+
 def compare_data(out, then, now):
     "Say what changed in the data since the run began; raise `InputError` for other data"
     moved,same = then['folder'] != now['folder'],then['mark'] == now['mark']
     if moved and same: return f'data in {now["folder"]} (were in {then["folder"]})'
     if same: return ''
-    if not moved and now['folder']: return f'{now["pairs"]} pairs (were {then["pairs"]}), or other files'
-    words = [f'{o["pairs"]} pairs {"in "+o["folder"] if o["folder"] else "in memory"}' for o in (then, now)]
+    grown = ' and '.join(f'{n} {k} (were {then[k]})' for k,n in _counted(now).items())
+    if not moved and now['folder']: return f'{grown}, or other files'
+    words = [' and '.join(f'{n} {k}' for k,n in _counted(o).items()) for o in (then, now)]
+    words = [f'{w} {"in "+o["folder"] if o["folder"] else "in memory"}' for w,o in zip(words, (then, now))]
     cure = 'resume it with those, or start another run'
     raise InputError(f'{out} was started with other data ({words[0]}), not {words[1]}', cure)
 

@@ -39,7 +39,7 @@ class SynthesisLearner(TurnsLearner):
         objective:GANObjective=hinge, # `hinge`, `least_squares`, `bce`, `wasserstein` of `losses`
         terms:dict|None=None, # name -> function(turn): more losses for the generator, already weighted
         ttur:bool=True, # critic four times as fast: lr x (0.5, 2), betas (0, 0.9); else one lr, betas (0.5, 0.999)
-        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (as the papers do)
+        reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (the papers)
         lr:float=2e-4, # base learning rate: with TTUR 1e-4 for the generator, 4e-4 for the critic
         splitter:callable=None, # model -> the generator's groups, then the critic's; None: `network_groups`
         metrics=None, # metrics of the validation set, beside the losses
@@ -53,8 +53,8 @@ class SynthesisLearner(TurnsLearner):
         super().__init__(dls, gan, lr, betas, splitter or network_groups, metrics, cbs, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #2558348d
-_no_labels = 'these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your own '
-_no_labels += 'loaders as PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))'
+_no_labels = 'these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your '
+_no_labels += 'own loaders as PairedDataLoaders(*dls.loaders).with_facts(LabelSpace(codes), False, (H,W))'
 
 @patch(as_prop=True)
 def labels(self:SynthesisLearner):
@@ -66,7 +66,7 @@ def labels(self:SynthesisLearner):
 @patch
 @contextmanager
 def painting(self:SynthesisLearner):
-    """Give a generator to paint with, in eval mode, without gradients: a frozen copy, averaged where there is an average.
+    """Give a generator to paint with, in eval mode, without gradients: a frozen copy, averaged where it is averaged.
 
     Any number of threads may paint at once, also while the learner trains. Its style encoder, if there is one, is
     `gen.encoder`."""
@@ -82,12 +82,13 @@ def predict(self:SynthesisLearner,
     size='data', # (H,W) to paint at; 'data': about the training size, in the map's own shape; None: the map's own size
     edges=None, # for a model with instance edges: bool [H,W], or
     instances=None, # the instance map they come from: file name, PIL image, array or tensor [H,W]
-    ids=None, # the numbers of an array: 'library' ids or the values of a 'file'; None: library ids where both are the same
+    ids=None, # the numbers of an array: 'library' ids, or values of a 'file'; None: library ids where both are the same
     **kwargs, # for the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
     for k in {'style', 'seed'} & kwargs.keys():
-        cure = 'train a SPADE with z_dim=, or give a SEAN codes=learn.encode(photo, map)'
+        styled = getattr(self.model.generator, 'styles', None) == 'codes'
+        cure = 'give codes=learn.encode(photo, map)' if styled else 'leave it out, or train one that has (z_dim=)'
         name = type(self.model.generator).__name__
         raise InputError(f'{k}={kwargs[k]!r} was given, but this {name} has no style for a whole picture: {cure}')
     ids, trained = library_ids(item, self.labels, ids), getattr(self.dls, 'size', None)
@@ -95,17 +96,32 @@ def predict(self:SynthesisLearner,
         style = {k: v.to(one_param(gen).device) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
         return paint_map(gen, ids, size, trained, edges, instances, **style)
 
+# %% ../nbs/07_learner.ipynb #c050586b
+@patch
+def makers(self:SynthesisLearner) -> dict:
+    "Give the generator, see `painting`"
+    with self.painting() as gen: return {'': gen}
+
+@patch
+def _n_inputs(self:SynthesisLearner, b): return self.dls.n_inp if hasattr(self.dls, 'n_inp') else len(b) - 1
+
+@patch
+def columns(self:SynthesisLearner, *b) -> list: # uint8 `[B,H,W,3]` each
+    "Show a batch and what is painted of it: label map, edges where there are some, the picture, and the photo"
+    n = self._n_inputs(b)
+    with self.painting() as gen: fake = gen(*b[:n])
+    return [*input_pictures(b[:n], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n:])]
+
+# %% ../nbs/07_learner.ipynb #453e0226
 @patch
 def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None, **kwargs):
     "Show label | (edges) | fake | real for the first `max_n` items of a data set"
     dl = dl or self.dls[ds_idx].new(shuffle=False, drop_last=False)
     if not len(dl): raise InputError('there is no picture to show: pass dl=, for example learn.dls.test_dl(maps)')
     b = [cast(o, Tensor)[:max_n] for o in dl.one_batch()]
-    n_inp = self.dls.n_inp if hasattr(self.dls, 'n_inp') else len(b) - 1
-    with self.painting() as gen: fake = gen(*b[:n_inp])
-    grid = image_grid(*input_pictures(b[:n_inp], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n_inp:]))
+    grid = image_grid(*self.columns(*b))
     h, w = grid.shape[:2]
-    title = 'label | edges | fake | real' if n_inp > 1 else 'label | fake | real'
+    title = 'label | edges | fake | real' if self._n_inputs(b) > 1 else 'label | fake | real'
     return show_image(grid, figsize=figsize or (w/40, h/40), title=title, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #242cc73f

@@ -20,7 +20,7 @@ from .keeping import give_folder, noted_minutes, on_disk
 from .keeping import read_json, settings_of, stamp_of, take_folder, write_json
 from .finetune import learner_from
 from .painter import *
-from .pretrained import save_pretrained
+from .pretrained import save_networks, save_pretrained
 from .registry import family_named
 
 _all_ = ['load_model', 'paint', 'paint_folder']
@@ -54,16 +54,16 @@ def ruler_maps(
 class Run:
     "Train a learner in a folder, by the clock or by epochs"
     def __init__(self,
-        dls,                  # `PairedDataLoaders`
+        dls,                  # `PairedDataLoaders`, or others that say what they are (lesson 14b)
         out,                  # Folder of the run
         resume:bool=False,    # Go on with the run that is in `out`
         save_minutes:float=5, # Time between two checkpoints
-        samples:int=4,        # Validation maps painted after each epoch
+        samples:int=4,        # Validation items of which pictures are made after each epoch
         cbs=None,             # More callbacks
-        keep_critic:bool=False, # Leave the critic too, in `model/critic`, for those who train on from there
+        keep_critic:bool=False, # Leave the critics too, as `model/critic`, for those who train on from there
         seed=None,            # The seed that was set, to be written down
         model:str='spade',    # Name of the family: whose learner it is, see `registry`
-        **kwargs,             # For the learner (`reuse_fake=True` unless given); the same when resumed
+        **kwargs,             # For the learner (`reuse_fake=True` unless given, if it has that); the same when resumed
     ):
         self.dls,self.out,self.keep_critic,self.family = dls,Path(out),keep_critic,family_named(model)
         self.family.check(kwargs)
@@ -97,7 +97,7 @@ class Run:
         self.keep,self.bar = KeepRun(self.out, save_minutes),RunBar()
         grid = self.family.grid or SampleGrid
         cbs = [grid(samples, path=self.out/'samples'), self.keep, self.bar, *L(cbs)]
-        self.learn = self._make(path=self.out, model_dir='.', cbs=cbs, **{'reuse_fake': True, **kwargs})
+        self.learn = self._make(path=self.out, model_dir='.', cbs=cbs, **{**self._quicker(), **kwargs})
         self.learn.remove_cbs([o for o in self.learn.cbs if isinstance(o, ProgressCallback)])
         if self.resumed: self._load()
         self.done = dict(minutes=noted_minutes(self.out) if self.resumed else 0., epochs=len(self.learn.history))
@@ -105,16 +105,25 @@ class Run:
         if said: print('resumed with ' + '; '.join(said))
         if not self.resumed: self._write_settings()   # last: what fails before leaves the folder free
 
-    def _make(self, pretrained=None, mapping=None, **kwargs):
-        "Make the learner of the family, from trained networks where there are some"
-        if mapping and pretrained is None:
-            raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
-        if pretrained is None: return self.family.learner(self.dls, **kwargs)
-        return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
-
     def _write_settings(self):
         "Note what the run is, and its data and course, in run.json"
         write_json(self.out/'run.json', dict(self.settings, data=self.data, course=self.course))
+
+# %% ../nbs/17_runs.ipynb #1be8d26b
+_quicker = dict(reuse_fake=True)   # what a learner does in a run unless it is told otherwise, if it has such an option
+
+@patch
+def _quicker(self:Run):
+    "Those of the options `quicker` that the learner has"
+    return {k: v for k,v in _quicker.items() if k in self.family.usual()}
+
+@patch
+def _make(self:Run, pretrained=None, mapping=None, **kwargs):
+    "Make the learner of the family, from trained networks where there are some"
+    if mapping and pretrained is None:
+        raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
+    if pretrained is None: return self.family.learner(self.dls, **kwargs)
+    return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
 
 # %% ../nbs/17_runs.ipynb #cf5c0de1
 @patch
@@ -125,7 +134,7 @@ def _compare(self:Run, kwargs):
     try: then = read_json(fn)
     except InputError as e: raise InputError(str(e), 'delete it, then the run resumes with your settings') from e
     data,course = (then.pop(k, None) for k in ('data','course'))
-    usual = self.family.usual() | dict(reuse_fake=True, model='spade')   # runs of 0.1 name no model
+    usual = self.family.usual() | self._quicker() | dict(model='spade')   # runs of 0.1 name no model
     check_settings(self.out, then, self.settings, usual, kwargs)
     before = course if isinstance(course, dict) else {}
     said = [compare_course(before, self.course)]
@@ -151,14 +160,14 @@ def _load(self:Run):
 def fit(self:Run,
     minutes:float=None, # Time of the whole run, or
     epochs:int=None,    # epochs of the whole run
-    lr:float=2e-4,      # Base learning rate: half of it for the generator, twice for the critic
+    lr:float=2e-4,      # Base learning rate, which each turn of the model multiplies
     decay:float=.5,     # Last part of the run in which the learning rate falls to 0
 ):
     "Train until the budget is spent; raise `KeyboardInterrupt` where it is stopped, `InputError` where it cannot go on"
     if (minutes is None) == (epochs is None): raise InputError('a run needs one budget', 'minutes or epochs')
     unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
     with self._writing(), Interrupts() as stop:
-        left = (self.out/'model/model.json').is_file()
+        left = next((self.out/'model').rglob('model.json'), None) is not None
         if self.done[unit] < total: self._train(unit, total, lr, decay, stop)
         elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}', 'give it more', unit)
         self._leave()
@@ -212,15 +221,12 @@ def _train(self:Run, unit, total, lr, decay, stop):
 
 @patch
 def _leave(self:Run):
-    "Write the generator, with averaged weights, and its card; the critic if it is to be kept"
-    n,(h,w) = len(self.dls.train_ds),self.dls.size
+    "Write the networks that make something, with averaged weights, and their cards; the critics if they are to be kept"
     self.done = self.keep.progress()
-    words = f'{n} pairs at {h}x{w} (height x width), {self.done["epochs"]} epochs, {self.done["minutes"]:.1f} minutes'
-    card = dict(labels=self.dls.labels, training=words, licence='that of the photos it was trained on', size=[h,w])
+    words = f'{self.dls.describe()}, {self.done["epochs"]} epochs, {self.done["minutes"]:.1f} minutes'
+    card = dict(training=words, licence='that of the photos it was trained on', **self.dls.card())
     if self.family.finish: self.family.finish(self.learn)
-    with self.learn.painting() as gen:
-        encoder = gen.__dict__.get('encoder') or getattr(self.learn.model, 'encoder', None)
-        save_pretrained(gen, self.out/'model', encoder=encoder, **card)
-    critic = getattr(self.learn.model, 'critic', None)
-    if self.keep_critic and critic is not None: save_pretrained(critic, self.out/'model/critic', **card)
+    save_networks(self.learn.makers(), self.out/'model', **card)
+    if self.keep_critic:
+        for name,critic in self.learn.model.critics().items(): save_pretrained(critic, self.out/'model'/name, **card)
     self.left = True

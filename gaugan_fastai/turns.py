@@ -51,12 +51,16 @@ class TurnsModel(Module):
         "The networks that make something, by what stands before their keys in an average: `ModelAverage` averages them"
         return {'': self}
 
+    def critics(self):
+        "The networks that only judge, by name: a run can leave them too"
+        return {}
+
     def rehearse(self, xb, target):
         "Make something of a batch once more, in training mode, for the statistics of averaged networks"
         self(*self.prepare(*xb))
 
     def __deepcopy__(self, memo):
-        "Copy, also after a training forward: torch refuses to copy weights that a hook has computed, which are no parameters"
+        "Copy, also after a training forward: torch refuses weights that a hook has computed, which are no parameters"
         made = [o for m in self.modules() for o in vars(m).values() if isinstance(o, torch.Tensor) and not o.is_leaf]
         memo.update({id(o): o.detach().clone() for o in made})
         memo[id(self)] = new = self.__class__.__new__(self.__class__)
@@ -82,11 +86,11 @@ class SynthesisGAN(TurnsModel, GANModule):
     real_feats` and `maps`, what the generator reads. `paint` and `movers` are for painters with a helper."""
     lr_mults = 1., 1. # of the two turns
     reuse_fake = False # does the critic judge the picture of the generator's turn, or a fresh one?
-    no_turns = 'this learner was exported for painting and holds no critic: to train, build one with spade_learner(dls)'
+    no_turns = 'this learner was exported for painting and holds no critic: to train, make one anew for the data'
 
     def __init__(self,
         generator:nn.Module, # segmap (and edges) -> picture
-        critic:nn.Module|None=None, # (segmap, image, edges) -> list (scale) of lists (features, prediction); None: only paints
+        critic:nn.Module|None=None, # (segmap, image, edges) -> list (scale) of lists (features, prediction); None: none
         objective:GANObjective=hinge, # what critic and generator are told about predictions
         terms:dict|None=None, # name -> function(turn) -> scalar, added to the generator's loss
     ):
@@ -108,6 +112,7 @@ class SynthesisGAN(TurnsModel, GANModule):
     def make(self, *xb): return self.generator(*xb)
     def check(self, dl, xb, target): check_photos(dl, target)
     def averaged(self): return {'': self.generator}
+    def critics(self): return {} if self.critic is None else dict(critic=self.critic)
     def rehearse(self, xb, target): self.paint(self.prepare(*xb), target)
 
 # %% ../nbs/06a_turns.ipynb #75dabfd0
@@ -154,8 +159,8 @@ def _critic_losses(gan, *xb, target, made):
 class TurnsAdam(Optimizer):
     """Step those whose `turn` it is, with an Adam of that turn.
 
-    Hyper-parameters are fastai's (`lr`, `mom` and `sqr_mom` for beta 1 and 2, `eps`, decoupled `wd` for weights of two or
-    more dimensions), one set for each list of parameters; a turn steps with `lr` times its multiplier."""
+    Hyper-parameters are fastai's (`lr`, `mom` and `sqr_mom` for beta 1 and 2, `eps`, decoupled `wd` for weights of two
+    or more dimensions), one set for each list of parameters; a turn steps with `lr` times its multiplier."""
     def __init__(self,
         params, # lists of parameters, which share hyper-parameters
         turns, # of `Turn`: who moves when

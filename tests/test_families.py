@@ -1,6 +1,7 @@
 """Every registered family: trained from the command line, resumed, carried over, painted with; what it lacks is refused."""
 import json, shutil, subprocess, sys
-import pytest, torch
+import numpy as np, pytest, torch
+from PIL import Image
 from fastai.vision.all import set_seed
 from test_cli import gaugan, refused
 from gaugan_fastai import registry
@@ -8,18 +9,24 @@ from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.finetune import adapt_classes, learner_from
-from gaugan_fastai.models.pix2pix import UNetGenerator
+from gaugan_fastai.finetune import adapt_classes, learner_from, trained_networks
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
-from gaugan_fastai.pretrained import from_pretrained, load_original, model_config, recognise
+from gaugan_fastai.data.unpaired import UnpairedDataLoaders, scene_of_kind
+from gaugan_fastai.pretrained import from_pretrained, load_networks, load_original, model_config, recognise
 from gaugan_fastai.runs import Run, load_model, paint
 
 registry.load_families()
-names = sorted(registry.families)
-made = dict(pix2pix=UNetGenerator, sean=SEANGenerator, spade=SPADEGenerator)
+names = sorted(k for k, o in registry.families.items() if o.data == 'pairs')
+made = {o.family: o.cls for o in registry.networks.values() if o.role == 'generator' and o.family in names}
 small = ['--size', '32', '--bs', '4', '--ngf', '4']
-options = {k: [*small, *(['--preset', 'cpu', '--perceptual', 'none'] if k != 'pix2pix' else [])] for k in names}
+def known(name, **options):
+    "Those of the options that a family has"
+    return {k: v for k, v in options.items() if k in registry.families[name].usual()}
+def typed(**options): return [o for k, v in options.items() for o in (f'--{k}', v)]
+options = {k: [*small, *typed(**known(k, preset='cpu', perceptual='none'))] for k in names}
+
+def test_the_families_of_the_course(): assert {'pix2pix', 'sean', 'spade'} <= set(names) == set(made)
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory): return write_landscapes(tmp_path_factory.mktemp('families')/'scenes', n_train=8, n_val=4, size=32, seed=0)
@@ -65,7 +72,7 @@ def test_it_resumes(name, runs, scenes, tmp_path):
 
 @pytest.mark.parametrize('name', names)
 def test_it_is_carried_over_to_other_classes(name, runs, renamed, tmp_path):
-    more = ['--perceptual', 'none']*(name != 'pix2pix')
+    more = typed(**known(name, perceptual='none'))
     args = ['train', renamed, '--model', name, '--out', tmp_path/'run', '--epochs', 1, '--size', 32, '--bs', 4, *more,
         '--pretrained', runs/name, '--mapping', '{"heaven": "sky"}']
     code, words, err = gaugan(*args)
@@ -79,8 +86,7 @@ def test_it_is_carried_over_to_other_classes(name, runs, renamed, tmp_path):
 @pytest.mark.numeric
 def test_before_the_first_step_the_weights_are_the_checkpoints(name, runs, scenes):
     dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4)
-    kwargs = {} if name == 'pix2pix' else dict(perceptual=None)
-    model = learner_from(name, dls, runs/name, **kwargs).model
+    model = learner_from(name, dls, runs/name, **known(name, perceptual=None)).model
     for net, where in ((model.generator, 'model'), (model.critic, 'model/critic')):
         kept = from_pretrained(runs/name/where)
         assert model_config(net) == model_config(kept)
@@ -220,3 +226,145 @@ def test_a_family_is_one_file(scenes, renamed, tmp_path, monkeypatch):
         code, words, err = gaugan('convert', tmp_path/'theirs.pth', '--out', tmp_path/'converted')
         assert code == 0 and 'is a Dots of 60 parameters' in words, err
     finally: sys.modules.pop('gaugan_fastai.models.dots', None)
+
+# -- two generators, photos without partners -----------------------------------------------------------------------
+
+tints = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from gaugan_fastai.callbacks import ModelAverage
+from gaugan_fastai.core import InputError
+from gaugan_fastai.finetune import trained_networks
+from gaugan_fastai.registry import register, register_learner
+from gaugan_fastai.trainer import TurnsLearner
+from gaugan_fastai.turns import Turn, TurnsModel
+
+class Tint(nn.Module):
+    "Other colours for a photo; sides are multiples of 4"
+    multiple = 4
+    def __init__(self, nf=4):
+        super().__init__()
+        self.nf, self.net = nf, nn.Sequential(nn.Conv2d(3, nf, 1), nn.ReLU(), nn.Conv2d(nf, 3, 1))
+    def forward(self, x):
+        if any(o % 4 for o in x.shape[-2:]): raise InputError('no multiple of 4', 'pad it')
+        return self.net(x).tanh()
+
+class Mood(nn.Module):
+    "How bright is it?"
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 1, 1)
+    def forward(self, x): return self.layer(x).mean((1, 2, 3))
+
+def _paint(gan, a, target, made=None):
+    fakes = gan.there(a), gan.back(target)
+    cycle = F.l1_loss(gan.back(fakes[0]), a) + F.l1_loss(gan.there(fakes[1]), target)
+    return fakes, dict(gan=-(gan.judge_b(fakes[0]) + gan.judge_a(fakes[1])).mean(), cycle=10*cycle)
+
+def _judge(gan, a, target, made):
+    real, fake = gan.judge_b(target) + gan.judge_a(a), gan.judge_b(made[0].detach()) + gan.judge_a(made[1].detach())
+    return dict(critic=((real - 1)**2 + fake**2).mean())
+
+class Tints(TurnsModel):
+    def __init__(self, there, back, judge_a=None, judge_b=None):
+        super().__init__()
+        self.there, self.back, self.judge_a, self.judge_b = there, back, judge_a or Mood(), judge_b or Mood()
+    def make(self, a): return self.there(a)
+    def averaged(self): return {'there.': self.there, 'back.': self.back}
+    def critics(self): return dict(judge_a=self.judge_a, judge_b=self.judge_b)
+    @property
+    def turns(self):
+        movers = lambda *nets: [p for o in nets for p in o.parameters()]
+        return [Turn('painters', movers(self.there, self.back), _paint), Turn('critics', movers(self.judge_a, self.judge_b), _judge)]
+
+def tints_learner(
+    dls, # photos
+    nf:int=4, # width
+    average:float|None=.9, # decay of the average
+    pretrained=None, # a folder of both
+    cbs=None,
+    **kwargs
+):
+    nets = trained_networks(pretrained) if pretrained else dict(there=Tint(nf), back=Tint(nf))
+    return TurnsLearner(dls, Tints(*(o.train() for o in nets.values())), cbs=[*([ModelAverage(average)] if average else []), *(cbs or [])], **kwargs)
+
+register(Tint, 'translator', 'tints')
+register(Mood, 'critic', 'tints')
+register_learner('tints', tints_learner, data='two heaps')
+"""
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    "A family of which nobody has heard, as a file in `models`; two folders of photos"
+    import gaugan_fastai.models as models
+    for o in ('networks', 'checkpoints', 'families'): monkeypatch.setattr(registry, o, getattr(registry, o).copy())
+    (tmp_path/'models').mkdir()
+    (tmp_path/'models/tints.py').write_text(tints)
+    monkeypatch.setattr(models, '__path__', [*models.__path__, str(tmp_path/'models')])
+    for kind in ('day', 'dusk'):
+        (tmp_path/kind).mkdir()
+        for i in range(9): Image.fromarray(scene_of_kind(i, kind, (36, 48))).save(tmp_path/f'{kind}/{i}.png')
+    yield tmp_path
+    sys.modules.pop('gaugan_fastai.models.tints', None)
+
+def test_a_family_of_two_generators_is_one_file(family):
+    "Trained on two folders, resumed, refused in sentences, left as two models, translated with in both ways, trained on from"
+    day, dusk, out = family/'day', family/'dusk', family/'run'
+    args = ['train', day, dusk, '--model', 'tints', '--size', 32, '--bs', 4, '--out', out, '--keep-critic']
+    code, words, err = gaugan(*args, '--epochs', 1)
+    assert code == 0 and '8 photos of A and 8 of B to train' in words and f'gaugan translate {out} PHOTOS' in words, err
+    settings = json.loads((out/'run.json').read_text())
+    assert settings['size'] == [32, 32] and settings['model'] == 'tints' and 'classes' not in settings
+    assert settings['data']['photos of A'] == 8 and settings['data']['folder'] == f'{day} and {dusk}'
+    assert Image.open(out/'samples/epoch_001.png').size == (3*36, 36), 'photo of A, made, photo of B'
+
+    first = load_networks(out/'model')
+    assert list(first) == ['there', 'back'] and {type(o).__name__ for o in first.values()} == {'Tint'}
+    assert first['back'].card['training'].startswith('8 photos of A and 8 of B at 32x32') and first['back'].card['size'] == [32, 32]
+    assert type(from_pretrained(out/'model/judge_b')).__name__ == 'Mood'
+
+    code, words, err = gaugan(*args, '--epochs', 2, '--resume')
+    assert code == 0 and json.loads((out/'progress.json').read_text())['epochs'] == 2, err
+    assert any((a != b).any() for a, b in zip(first['there'].parameters(), load_networks(out/'model')['there'].parameters()))
+    turned = refused('train', dusk, day, *args[3:], '--epochs', 3, '--resume')
+    assert 'was started with other data (8 photos of A and 8 photos of B in' in turned
+    assert 'has had its 2 epochs' in refused(*args, '--epochs', 2, '--resume')
+
+    for way, net in zip(([], ['--reverse']), load_networks(out/'model').values()):
+        code, words, err = gaugan('translate', out, day, '--out', family/f'p{len(way)}', *way)
+        assert code == 0 and words.startswith('9 of 9 photos translated'), err
+        x = torch.from_numpy(scene_of_kind(0, 'day', (36, 48))).permute(2, 0, 1)[None]/127.5 - 1
+        want = (net(x)[0].detach() + 1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+        assert (np.asarray(Image.open(family/f'p{len(way)}/0.png')) == want).all()
+
+    args[args.index(out)] = family/'more'
+    assert gaugan(*args, '--epochs', 1, '--pretrained', out)[0] == 0
+    kept, learn = trained_networks(out), registry.family_named('tints').learner(UnpairedDataLoaders.from_folders(day, dusk, size=32), pretrained=out)
+    assert list(kept) == ['there', 'back', 'judge_a', 'judge_b']
+    for k, net in kept.items():
+        for a, b in zip(net.parameters(), getattr(learn.model, k).parameters(), strict=True): assert torch.equal(a, b.cpu()), k
+
+@pytest.mark.parametrize('args, words', [(['day'], '1 folder was given (day): this model learns from 2: a folder of photos of kind A, and'),
+    (['day', 'dusk', 'day'], '3 folders were given'), (['day', 'dusk', '--edges'], 'the model tints has no edges: leave --edges out'),
+    (['day', 'dusk', '--mapping', '{"a": "b"}'], 'give --pretrained too'), (['day', 'dusk', '--ngf', 4], 'leave --ngf out'),
+    (['day', 'dusk', '--mapping', '{"a": "b"}', '--pretrained', 'run'], 'the model tints reads no classes: leave --mapping out'),
+    (['day', 'none'], 'none'), (['day', 'dusk', '--bs', 20], 'lower --bs')], ids=str)
+def test_what_such_a_family_refuses(family, args, words, monkeypatch):
+    monkeypatch.chdir(family)
+    assert words in refused('train', '--model', 'tints', '--size', 32, '--out', 'new', '--epochs', 1, *args)
+    assert not (family/'new/run.json').exists()
+
+def test_help_of_a_family(family):
+    code, words, _ = gaugan('train', '--model', 'tints', '--help')
+    assert code == 0 and '--nf (count)' in words and '--valid-a' in words and '--void' not in words and '--ngf' not in words
+    assert '2 paths: a folder of photos of kind A' in words and '128x128, 1 a step' in words
+    code, words, _ = gaugan('train', '--help')
+    assert code == 0 and '--z-dim' in words and '--valid-a' not in words and 'tints' in words
+
+def test_a_run_left_by_it_does_not_paint_maps(family, scenes):
+    args = ['train', family/'day', family/'dusk', '--model', 'tints', '--size', 32, '--bs', 4, '--out', family/'run', '--epochs', 1]
+    assert gaugan(*args, '--average', 'none')[0] == 0
+    assert json.loads((family/'run/run.json').read_text())['average'] is None
+    assert 'holds a Tint, which paints photos' in refused('generate', family/'run', scenes/'val/labels')
+    assert 'holds a translator: training starts from a generator' in refused('train', scenes, '--pretrained', family/'run/model/there', '--out', family/'new', '--epochs', 1)

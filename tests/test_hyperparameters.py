@@ -181,7 +181,7 @@ def encoder_input():
     return 'bilinear; `spade_learner`: the largest power of two in the longer side, at most 256'
 
 def painted_style():
-    styles = painter.Painter.around(SimpleNamespace(z_dim=4)).styles_for
+    styles = painter.Painter.around(SimpleNamespace(styles='z', z_dim=4)).styles_for
     assert torch.equal(styles()[0], styles(seed=0)[0]) and not torch.equal(*styles(samples=2))
     return 'seed 0 unless given'
 

@@ -125,7 +125,7 @@ class Maps:
 
 class Counting(torch.nn.Module):
     "A generator that counts how often it makes something of a map"
-    z_dim, labels = 1, LabelSpace(['sky', 'sea'], void=None)
+    styles, z_dim, labels = 'z', 1, LabelSpace(['sky', 'sea'], void=None)
     def __init__(self):
         super().__init__()
         self.made, self.weight = [], torch.nn.Parameter(torch.ones(1))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ReadSegmap', 'SegmapBlock', 'PhotoBlock', 'EdgesBlock', 'show_batch', 'show_results', 'Kept', 'PairedDataLoaders',
-           'Pair', 'find_pairs', 'check_pair', 'open_photo', 'as_size', 'scaled_size', 'PairedResize', 'PairedCrop',
-           'PairedFlip', 'PhotoJitter', 'SignedPhoto']
+           'mark_of', 'Pair', 'find_pairs', 'check_pair', 'open_photo', 'as_size', 'scaled_size', 'PairedResize',
+           'PairedCrop', 'PairedFlip', 'PhotoJitter', 'SignedPhoto']
 
 # %% ../../nbs/03_data.paired.ipynb #202d832c
 import concurrent.futures as futures, math, os, random
@@ -248,3 +248,59 @@ def from_landscapes(cls:PairedDataLoaders,
     "Make loaders of scenes drawn in memory by `draw_landscape`, about 15 ms each at 128x128"
     scenes = [Pair(*draw_landscape(seed+i, as_size(size))[:2]) for i in range(n+n_valid)]
     return cls.from_pairs(scenes[n_valid:], scenes[:n_valid], landscape_labels(), size, bs, seed=seed, **kwargs)
+
+# %% ../../nbs/03_data.paired.ipynb #04aed3c7
+import hashlib
+from ..options import Option, decoding, names, void_class
+from ..registry import register_data
+
+def _size_of(o):
+    "Bytes of a file; of a picture in memory its checksum"
+    if o is None: return 0
+    return os.path.getsize(o) if isinstance(o, (str,Path)) else hashlib.sha1(np.ascontiguousarray(o)).hexdigest()
+
+def mark_of(
+    items, # Tuples of paths, arrays and None
+) -> str: # 16 hexadecimal digits
+    "Make a fingerprint of items: the sizes of their files, whatever the order"
+    sizes = sorted(' '.join(str(_size_of(o)) for o in item) for item in items)
+    return hashlib.sha1('\n'.join(sizes).encode()).hexdigest()[:16]
+
+# %% ../../nbs/03_data.paired.ipynb #9bc59fcb
+@patch
+def settings(self:PairedDataLoaders) -> dict:
+    "Give what must be the same where a run is resumed"
+    return dict(size=self.size, classes=self.codes, edges=self.edges)
+
+@patch
+def facts(self:PairedDataLoaders) -> dict:
+    "Give folder (None: in memory), number and fingerprint of the training pairs"
+    pairs = list(self.train_ds.items)
+    files = any(isinstance(o, (str,Path)) for o in pairs[0])
+    return dict(folder=str(Path(self.path).resolve()) if files else None, pairs=len(pairs), mark=mark_of(pairs))
+
+# %% ../../nbs/03_data.paired.ipynb #671ea1e9
+@patch
+def describe(self:PairedDataLoaders) -> str:
+    "Say for a card what was trained on"
+    return f'{len(self.train_ds)} pairs at {self.size[0]}x{self.size[1]} (height x width)'
+
+@patch
+def tell(self:PairedDataLoaders) -> str:
+    "Say what a training begins with"
+    n,m = len(self.train_ds),len(self.valid_ds)
+    return f'{n} pairs to train, {m} to validate, {self.n_classes} classes, {self.size[0]}x{self.size[1]}'
+
+@patch
+def card(self:PairedDataLoaders) -> dict:
+    "Give what the card of a model says of its data"
+    return dict(labels=self.labels, size=list(self.size))
+
+# %% ../../nbs/03_data.paired.ipynb #b1d33a47
+_layout = 'a folder with codes.txt and train/images, train/labels, val/images, val/labels'
+_options = [Option('train', names, 'Folders to train on, such as train,val', 'train')]
+_options += [Option('valid', names, 'Folders to validate on', 'val')]
+_options += [Option('void', void_class, "Void class: name or file id, 'auto' looks for a usual name, 'none'", 'auto')]
+_options += [Option('decode', decoding, """What label files hold, if not ids: palette, index, or '{"255": "road"}'""")]
+_options += [Option('edges', bool, 'Read instance edges too: needs train/instances and val/instances')]
+register_data('pairs', PairedDataLoaders.from_folder, 1, _layout, _options)

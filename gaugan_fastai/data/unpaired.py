@@ -13,9 +13,11 @@ from fastai.vision.all import *
 from ..core import InputError
 from .daylight import draw_style
 from .landscapes import draw_layout, render
-from .paired import Kept, PhotoBlock
+from .paired import Kept, PhotoBlock, mark_of
 from .transforms import *
 from ..files import pictures_in
+from ..options import Option, part
+from ..registry import register_data
 
 # %% ../../nbs/03c_data.unpaired.ipynb #d2ba9b89
 _kinds = dict(day=('summer', 11, 15), dusk=('summer', 19, 20.5), autumn=('autumn', 11, 15))
@@ -58,9 +60,9 @@ def _photo_block(size, load, flip):
 # %% ../../nbs/03c_data.unpaired.ipynb #0e896345
 class UnpairedDataLoaders(DataLoaders):
     "Batches `(photo of A, photo of B)`, both float `[B,3,H,W]` in -1..1, with `size` (H,W) attached"
-    def with_facts(self, size):
-        "Attach what a model has to know"
-        self.size = size
+    def with_facts(self, size, photos_b=()):
+        "Attach what a model has to know, and the photos of B that are drawn from"
+        self.size,self.photos_b = size,photos_b
         return self
 
     def new_empty(self): return super().new_empty().with_facts(self.size)
@@ -101,7 +103,7 @@ def from_photos(cls:UnpairedDataLoaders,
     items = [*map(Unpaired, a), *valid]
     dls = block.dataloaders(items, path=path, bs=bs, num_workers=num_workers, **kwargs)
     if seed is not None: dls.train.rng = random.Random(seed)
-    return cls(*dls.loaders, path=path, device=dls.device).with_facts(size)
+    return cls(*dls.loaders, path=path, device=dls.device).with_facts(size, b)
 
 # %% ../../nbs/03c_data.unpaired.ipynb #f644ae9f
 def _split(photos, part, rng):
@@ -151,3 +153,47 @@ def from_landscapes(cls:UnpairedDataLoaders,
         for kind, places in zip(kinds, (range(n), range(n, 2*n))))
     valid = [[scene_of_kind(seed + i, kind, size) for kind in kinds] for i in range(n_valid)]
     return cls.from_photos(first, second, valid, size, bs, seed=seed, **kwargs)
+
+# %% ../../nbs/03c_data.unpaired.ipynb #75c38c89
+@patch
+def heaps(self:UnpairedDataLoaders) -> tuple:
+    "Give the photos of A and of B to train on, as paths or arrays"
+    a = [o.a for o in self.train_ds.items]
+    return a, list(self.photos_b)
+
+@patch
+def settings(self:UnpairedDataLoaders) -> dict:
+    "Give what must be the same where a run is resumed"
+    return dict(size=self.size)
+
+@patch
+def facts(self:UnpairedDataLoaders) -> dict:
+    "Give folders (None: in memory), numbers and a fingerprint of the photos to train on"
+    a, b = self.heaps()
+    folders = dict.fromkeys(str(o.resolve().parent) for o in [*a, *b] if isinstance(o, Path))
+    mark = ''.join(mark_of([(o,) for o in heap])[:8] for heap in (a, b))
+    return {'folder': ' and '.join(folders) or None, 'photos of A': len(a), 'photos of B': len(b), 'mark': mark}
+
+# %% ../../nbs/03c_data.unpaired.ipynb #5baa60a1
+@patch
+def describe(self:UnpairedDataLoaders) -> str:
+    "Say for a card what was trained on"
+    (a, b), (h, w) = map(len, self.heaps()), self.size
+    return f'{a} photos of A and {b} of B at {h}x{w} (height x width)'
+
+@patch
+def tell(self:UnpairedDataLoaders) -> str:
+    "Say what a training begins with"
+    (a, b), (h, w) = map(len, self.heaps()), self.size
+    return f'{a} photos of A and {b} of B to train, {len(self.valid_ds)} of A to validate, {h}x{w}'
+
+@patch
+def card(self:UnpairedDataLoaders) -> dict:
+    "Give what the card of a model says of its data"
+    return dict(size=list(self.size))
+
+# %% ../../nbs/03c_data.unpaired.ipynb #89093f2a
+_options = [Option('valid_a', Path, 'Folder of photos of A to validate on; without it a part is held back')]
+_options += [Option('valid_b', Path, 'The same for B'), Option('part', part, 'The part that is held back', .1)]
+_heaps = 'a folder of photos of kind A, and one of kind B'
+register_data('two heaps', UnpairedDataLoaders.from_folders, 2, _heaps, _options, size=(128,128), bs=1)

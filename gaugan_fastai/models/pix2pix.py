@@ -49,6 +49,7 @@ class UNetGenerator(nn.Module):
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`; H and W are multiples of `factor`, 2^levels.
     All else raises `InputError`.
     Isola et al. 2017 (arXiv 1611.07004), section 3.2.1 and appendix 6.1."""
+    styles = None # it has one
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Channels of the first layer; they double up to 8*ngf

@@ -201,5 +201,6 @@ def locality_term(weight, margin=.08):
     return term
 
 # %% ../../nbs/13_models.sean.ipynb #14b13001
+from ..options import or_none
 from ..registry import register_learner
-register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes)
+register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes, options=dict(perceptual=or_none(str)))

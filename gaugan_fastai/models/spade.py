@@ -41,6 +41,8 @@ class SPADEGenerator(Trunk):
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
     multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3 and appendix A."""
+    styles = property(lambda self: 'z' if self.z_dim else None, doc="'z' (a vector for a picture), 'codes', or None")
+    only_size = property(lambda self: self.size if self.z_dim else None, doc='The one (H,W) that it paints, or None')
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Width: 16*ngf channels at the start, ngf at the end (half of it with 'most')
@@ -171,6 +173,7 @@ def spade_learner(
     return cls(dls, gen, critic, objective, {**losses, **(terms or {})}, cbs=cbs, **kwargs)
 
 # %% ../../nbs/11_models.spade.ipynb #14b11001
+from ..options import or_none, part, positive
 from ..registry import classes_read, register, register_checkpoint, register_learner, shape_of, start_size
 
 def _read_upsampling(state, upsampling):
@@ -202,6 +205,14 @@ def _read_generator(state, edges=False, upsampling='normal', aspect=1.):
     factor = 2**SPADEGenerator.doublings.get(upsampling, 5)
     return config | dict(z_dim=fc[1], size=tuple(o*factor for o in start_size(fc[0]//nfs[0], aspect)))
 
+# %% ../../nbs/11_models.spade.ipynb #8267e834
 register(SPADEGenerator, family='spade', columns={r'(^|\.)mlp_shared\.0\.weight$': 0, r'^fc\.weight$': 0})
 register_checkpoint('SPADE generator', 'head_0.norm_0.mlp_shared.', SPADEGenerator, _read_generator, 'spade')
-register_learner('spade', spade_learner)
+
+def _check_styles(options):
+    "Raise `InputError` for options of styles where there are none"
+    if not (options.get('kl') or options.get('kl_warmup')) or options.get('z_dim') or options.get('pretrained'): return
+    raise InputError('kl and kl_warmup are about styles', 'give z_dim too', 'z_dim')
+
+_readers = dict(kl=positive, kl_warmup=part, perceptual=or_none(str))
+register_learner('spade', spade_learner, options=_readers, refuse=_check_styles)
