@@ -9,8 +9,7 @@ class _Moved:
     names = {f'gaugan_fastai.{o}': f'gaugan_fastai.fast.{o}' for o in 'convs modulation pixels reads winograd'.split()}
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return importlib.util.spec_from_loader(name, cls) if name in cls.names else None
+    def find_spec(cls, name, *_): return importlib.util.spec_from_loader(name, cls) if name in cls.names else None
 
     @staticmethod
     def create_module(spec): return None

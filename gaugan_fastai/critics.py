@@ -155,7 +155,7 @@ def _by_patterns(critic, maps, image):
         how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
         if i==0: labels = label_conv(plan, **how)
         elif i==1 and len(scales)==2 and sums_pay(plan): labels = pooled_label_conv(plan, **how)
-        elif i==1: x = _beside(pooled_planes(plan, x.device), x)
+        elif i==1: x = _beside(pooled_planes(plan, x.device, torch.promote_types(x.dtype, torch.float32)), x)
         yield x, labels
 
 # %% ../nbs/05_critics.ipynb #14b05001

@@ -70,9 +70,11 @@ def works(
     try: return torch.allclose(private(), public(), atol=1e-5)
     except Exception: return False
 
+# %% ../nbs/01_patterns.ipynb #b8cedcc8
 def _plain_sum_of_bags(table, indices, starts): return F.embedding_bag(indices, table, starts, mode='sum')
 def _quick_sum_of_bags(table, indices, starts): return torch._embedding_bag_forward_only(table, indices, starts)[0]
 
+# %% ../nbs/01_patterns.ipynb #e39db833
 @lru_cache(1)
 def _bags_are_quick():
     "Tried once, on three rows in two bags"

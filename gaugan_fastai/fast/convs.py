@@ -93,6 +93,7 @@ def _packs():
     def private(): return _packed_conv(x, _pack(weight, list(x.shape), *how), None, *how)
     with torch.no_grad(): return works(private, lambda: F.conv2d(x, weight, padding=1))
 
+# %% ../../nbs/04a_fast.convs.ipynb #a5b7a097
 class PackedConv2d(nn.Conv2d):
     "A `Conv2d` that keeps its weight in oneDNN's order while no gradient is asked for; elsewhere it is a plain one"
     def __init__(self,

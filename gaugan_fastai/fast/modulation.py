@@ -192,6 +192,7 @@ def _kernels(layer):
 
 def _is_plain(norm): return type(norm) is nn.BatchNorm2d and not norm.affine and not hooked(norm)
 
+# %% ../../nbs/01b_fast.modulation.ipynb #4421a976
 def may_keep(layer, x) -> bool:
     "Are scale and shift of the layer's patterns constants? With `layer.kept`, in eval mode, without gradients"
     norm = layer.param_free_norm

@@ -149,8 +149,10 @@ def kept_memory():
 # %% ../../nbs/01a_fast.pixels.ipynb #3c8a559b
 def _plain_unbend(grad, out, slope, into): into.copy_(torch.where(out > 0, grad, grad*slope))
 def _quick_unbend(grad, out, slope, into):
+    "The gradient before a leaky ReLU whose result was `out`, into memory that we give"
     torch.ops.aten.leaky_relu_backward.grad_input(grad, out, slope, True, grad_input=into)
 
+# %% ../../nbs/01a_fast.pixels.ipynb #7469612d
 def _given(f, *args):
     "What f writes into its last argument"
     f(*args)
@@ -162,6 +164,7 @@ def _unbends_quickly():
     with torch.device('cpu'): args = torch.ones(3), torch.tensor([-1., 0., 1.]), .2
     return works(*[lambda f=f: _given(f, *args, torch.empty_like(args[0])) for f in (_quick_unbend, _plain_unbend)])
 
+# %% ../../nbs/01a_fast.pixels.ipynb #29601b16
 def _backward_sums(grad, out, xs, mean, invstd, slope):
     "The gradient before the activation, and it times the normalised activations; `[*pixels,C]` each, soon to be lost"
     part, delta = workspace(2*grad.numel(), grad).view(2, *grad.shape)
@@ -246,6 +249,7 @@ def _counts_quickly():
     x = torch.arange(8., device='cpu').view(4, 2)**2
     return works(lambda: torch.stack([*_quick_stats(x)]), lambda: torch.stack([*_plain_stats(x)]))
 
+# %% ../../nbs/01a_fast.pixels.ipynb #2ffe69d0
 def _batch_stats(
     x, # activations `[B,C,H,W]`, channels-last
     block=512, # pixels added up in x's own precision
@@ -268,9 +272,8 @@ def norm_stats(
     """Give mean and 1/std `[C]` that `norm` uses for x, and whether they are x's own.
 
     Move the running ones as `norm` would."""
-    n = x.numel()//x.shape[1]*copies
-    if not norm.training and norm.running_mean is not None:
-        return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), False
+    constant, n = not norm.training and norm.running_mean is not None, x.numel()//x.shape[1]*copies
+    if constant: return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), False
     if n == 1: raise ValueError(f'batch norm needs more than 1 value a channel, but x is {tuple(x.shape)}')
     keep, momentum = norm.training and norm.track_running_stats, norm.momentum
     if keep and norm.num_batches_tracked is not None:

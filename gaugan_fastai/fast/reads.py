@@ -25,6 +25,7 @@ def pooled_conv(
     "Convolve averaged planes: the plain version"
     return F.conv2d(halved(planes), weight, None, stride, padding)
 
+# %% ../../nbs/04b_fast.reads.ipynb #1c5e543c
 def pooled_patterns(
     plan, # `SizePlan` of the maps at full size
     ks, # kernel size of a convolution of the averaged map
@@ -50,23 +51,26 @@ def pooled_label_conv(
     return spread(second.sums(rows.view(-1, C)), second)
 
 # %% ../../nbs/04b_fast.reads.ipynb #8e653347
-def _pooled_rows(plan):
+def _pooled_rows(plan, dtype):
     "The averages of each different window, one row for each, `[n,n_in]`"
     first = plan.windows(3, 2, 1)
-    rows = torch.zeros(len(first), plan.n_in + 1)
-    ones = (first.taps < first.n_ids).float()
+    rows = torch.zeros(len(first), plan.n_in + 1, dtype=dtype)
+    ones = (first.taps < first.n_ids).to(dtype)
     rows.scatter_add_(1, F.pad(plan.classes, (0, 1))[first.taps], ones)
-    if plan.edges is not None: rows[:, plan.n_classes] = F.pad(plan.edges, (0, 1))[first.taps].sum(1).float()
+    if plan.edges is not None: rows[:, plan.n_classes] = F.pad(plan.edges, (0, 1))[first.taps].sum(1).to(dtype)
     return (rows/ones.sum(1, keepdim=True))[:, :plan.n_in]
 
-def _planes(plan, device): return spread(_pooled_rows(plan).to(device, non_blocking=True), plan.windows(3, 2, 1))
+def _planes(plan, device, dtype):
+    rows = _pooled_rows(plan, dtype).to(device, non_blocking=True)
+    return spread(rows, plan.windows(3, 2, 1))
 
 def pooled_planes(
     plan, # `SizePlan` of the maps at full size
     device=torch.device('cpu'), # where they are wanted
-): # float `[B,n_in,h,w]`, channels-last; no gradient
+    dtype=torch.float32, # in which precision
+): # `[B,n_in,h,w]`, channels-last; no gradient
     "Do what `halved` does with the one-hot, edges last, and make none"
-    return plan.once(_planes, device)
+    return plan.once(_planes, device, dtype)
 
 # %% ../../nbs/04b_fast.reads.ipynb #f113eccf
 def sums_pay(

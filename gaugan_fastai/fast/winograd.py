@@ -20,35 +20,11 @@ from .pixels import Scratch, workspace
 from ..patterns import works
 
 # %% ../../nbs/04c_fast.winograd.ipynb #6997558c
-_Bt = {
-    2: [[1, 0, -1, 0],
-        [0, 1, 1, 0],
-        [0, -1, 1, 0],
-        [0, 1, 0, -1]],
-    4: [[4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1]]}
-_G = {
-    2: [[1, 0, 0],
-        [1/2, 1/2, 1/2],
-        [1/2, -1/2, 1/2],
-        [0, 0, 1]],
-    4: [[1/4, 0, 0],
-        [-1/6, -1/6, -1/6],
-        [-1/6, 1/6, -1/6],
-        [1/24, 1/12, 1/6],
-        [1/24, -1/12, 1/6],
-        [0, 0, 1]]}
-_At = {
-    2: [[1, 1, 1, 0],
-        [0, 1, -1, -1]],
-    4: [[1, 1, 1, 1, 1, 0],
-        [0, 1, -1, 2, -2, 0],
-        [0, 1, 1, 4, 4, 0],
-        [0, 1, -1, 8, -8, 1]]}
+_Bt = {2: [[1,0,-1,0], [0,1,1,0], [0,-1,1,0], [0,1,0,-1]],
+    4: [[4,0,-5,0,1,0], [0,-4,-4,1,1,0], [0,4,-4,-1,1,0], [0,-2,-1,2,1,0], [0,2,-1,-2,1,0], [0,4,0,-5,0,1]]}
+_G = {2: [[1,0,0], [1/2,1/2,1/2], [1/2,-1/2,1/2], [0,0,1]],
+    4: [[1/4,0,0], [-1/6,-1/6,-1/6], [-1/6,1/6,-1/6], [1/24,1/12,1/6], [1/24,-1/12,1/6], [0,0,1]]}
+_At = {2: [[1,1,1,0], [0,1,-1,-1]], 4: [[1,1,1,1,1,0], [0,1,-1,2,-2,0], [0,1,1,4,4,0], [0,1,-1,8,-8,1]]}
 
 def _like(matrix, x): return torch.tensor(matrix, dtype=x.dtype, device=x.device)
 
@@ -183,6 +159,7 @@ def _joint_grads(grad, x, weight, mask):
     how = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
     return torch.ops.aten.convolution_backward(grad, x, weight, *how)
 
+# %% ../../nbs/04c_fast.winograd.ipynb #b49b432b
 @lru_cache(1)
 def _joins():
     "Has this torch the operation? Tried once, on two pixels"
@@ -194,6 +171,7 @@ def _joins():
 
 def _grads(*args): return (_joint_grads if _joins() else _plain_grads)(*args)
 
+# %% ../../nbs/04c_fast.winograd.ipynb #898954dc
 class _Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
