@@ -1,19 +1,20 @@
 #!/usr/bin/env python
-"""Train the contenders of lesson 11b, each with several seeds on several data sets and an equal budget, and score what they paint.
+"""Train the contenders of lesson 11b, each with several seeds on several data sets and an equal budget, and score them.
 
     python tools/ablation.py --out runs/ablation --seconds 200 --data landscapes facade=../shared/data/labelmefacade
-    python tools/ablation.py --out runs/ablation --table                          the table of what is there
-    python tools/ablation.py --out runs/ablation --collect docs/ablation          runs.json and pictures of fakes for the lesson
+    python tools/ablation.py --out runs/ablation --table                     the table of what is there
+    python tools/ablation.py --out runs/ablation --collect docs/ablation     runs.json, pictures of fakes for the lesson
 
---data takes `landscapes` (drawn, 400 scenes to train and 100 to test) and NAME=FOLDER, a folder with train, val and test
-({images,labels} in each): train and val are trained on, test is scored. One thread; --seconds are processor time of the
-training alone. A segmenter is trained once for each data set (OUT/NAME/segmenter, outside of the budget). Each run writes
-OUT/NAME/CONTENDER_SEED.json and .png (fakes of six test maps); runs whose JSON is there are not repeated.
+--data takes `landscapes` (drawn, 400 scenes to train and 100 to test) and NAME=FOLDER, a folder with train, val and
+test ({images,labels} in each): train and val are trained on, test is scored. One thread; --seconds are processor time
+of the training alone. A segmenter is trained once for each data set (OUT/NAME/segmenter, outside of the budget). Each
+run writes OUT/NAME/CONTENDER_SEED.json and .png (fakes of six test maps); runs whose JSON is there are not repeated.
 """
 import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import argparse, contextlib, io, json, random, sys, time
 from pathlib import Path
+from statistics import mean
 import numpy as np, torch
 from fastai.vision.all import set_seed
 from PIL import Image
@@ -27,7 +28,8 @@ def parse(argv):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--out', type=Path, required=True, help='folder for runs and segmenters')
     p.add_argument('--data', nargs='+', default=['landscapes'], help='landscapes, or NAME=FOLDER')
-    p.add_argument('--contenders', nargs='+', default=['spade', 'concat', 'unet'], help=f'some of {", ".join(contenders)}')
+    names = ', '.join(contenders)
+    p.add_argument('--contenders', nargs='+', default=['spade', 'concat', 'unet'], help=f'some of {names}')
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--seconds', type=float, default=200., help='processor time of a training')
     p.add_argument('--steps', type=int, help='batches of a training, instead of seconds')
@@ -36,13 +38,14 @@ def parse(argv):
     p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--segmenter-epochs', type=int, default=8, help='see train_segmenter')
     p.add_argument('--table', action='store_true', help='print the table and stop')
-    p.add_argument('--collect', type=Path, help='write runs.json and a picture for each data set into this folder and stop')
+    p.add_argument('--collect', type=Path, help='write runs.json and a picture for each data set there and stop')
     return p.parse_args(argv)
 
 def loaders(data, size, bs, **kwargs):
     "Name and loaders of `landscapes` or NAME=FOLDER; the validation part is the one that is scored"
     name, _, folder = data.partition('=')
-    if folder: return name, PairedDataLoaders.from_folder(folder, size, bs, train=['train', 'val'], valid='test', **kwargs)
+    parts = dict(train=['train', 'val'], valid='test')
+    if folder: return name, PairedDataLoaders.from_folder(folder, size, bs, **parts, **kwargs)
     if name != 'landscapes': raise InputError(f'--data {data!r} is neither landscapes nor NAME=FOLDER')
     return name, PairedDataLoaders.from_landscapes(n=400, n_valid=100, size=size, bs=bs, seed=0, **kwargs)
 
@@ -52,9 +55,11 @@ def segmenter_of(folder, data, size, epochs):
     _, dls = loaders(data, size, 8, color=.2)
     dls.train.rng = random.Random(0)
     print(f'training the segmenter {folder}', flush=True)
-    with contextlib.redirect_stdout(io.StringIO()): segmenter = train_segmenter(dls, epochs, scale=2)   # no progress bars
+    with contextlib.redirect_stdout(io.StringIO()):   # no progress bars
+        segmenter = train_segmenter(dls, epochs, scale=2)
     scores = segmenter.card['scores_on_real_photos']
-    print(f'it reads the real test photos with miou {scores["miou"]:.3f}, accuracy {scores["accuracy"]:.3f}', flush=True)
+    miou, accuracy = scores['miou'], scores['accuracy']
+    print(f'it reads the real test photos with miou {miou:.3f}, accuracy {accuracy:.3f}', flush=True)
     return load_segmenter(save_segmenter(segmenter, folder))
 
 def write(file, text):
@@ -71,11 +76,16 @@ def one_run(dls, name, contender, seed, segmenter, a):
     used = fit_budget(learn, a.seconds, a.steps)
     with learn.painting() as gen: fakes, photos, maps = paint_all(gen, dls.valid)
     scores = score_pictures(fakes, photos, maps, dls.labels, segmenter, split=f'{name} test')
-    losses = {k: round(sum(h['train'][k] for h in learn.history[-3:])/len(learn.history[-3:]), 4) for k in learn.history[-1]['train']}
+    losses = last_losses(learn)
     facts = dict(data=name, contender=contender, seed=seed, **used, bs=a.bs, lr=a.lr, n_train=len(dls.train_ds), **cost)
     return dict(**facts, **scores, last_losses=losses), to_u8(fakes[picked(len(fakes))])
 
 def picked(n): return np.linspace(0, n - 1, 6).astype(int)
+
+def last_losses(learn, n=3):
+    "The losses of the training by name, each its mean over the last epochs"
+    last = [o['train'] for o in learn.history[-n:]]
+    return {k: round(mean(o[k] for o in last), 4) for k in last[-1]}
 
 def missing(a, name):
     "(contender, seed) of the runs still to do, all contenders of a seed before the next seed"
@@ -94,23 +104,24 @@ def race(a, data):
         run, fakes = one_run(dls, name, contender, seed, segmenter, a)
         Image.fromarray(image_grid(fakes)).save(folder/f'{contender}_{seed}.png')
         write(folder/f'{contender}_{seed}.json', json.dumps(run, indent=1) + '\n')
-        print(f'{name} {contender} {seed}: {run["steps"]} steps, kid {run["kid"]:.3f}, miou {run["miou"]:.3f}, accuracy '
-            f'{run["accuracy"]:.3f} ({time.time() - start:.0f} s in all)', flush=True)
+        scores = ', '.join(f'{k} {run[k]:.3f}' for k in ('kid', 'miou', 'accuracy'))
+        seconds = time.time() - start
+        print(f'{name} {contender} {seed}: {run["steps"]} steps, {scores} ({seconds:.0f} s in all)', flush=True)
 
 def finished(out):
     "The figures of all finished runs, by name"
     return [json.loads(o.read_text()) for o in sorted(out.glob('*/*.json')) if o.parent.name != 'segmenter']
 
 def collect(out, to):
-    "Write what the lesson reads: runs.json, and for each data set a picture: a column a contender (lowest seed), fakes alone"
+    "Write what the lesson reads: runs.json, and for each data set a picture of fakes, a column a contender"
     to.mkdir(parents=True, exist_ok=True)
     runs = finished(out)
     if not runs: raise InputError(f'{out} holds no finished runs: start them without --collect')
     write(to/'runs.json', json.dumps(dict(runs=runs), indent=1) + '\n')
     for data in sorted({o['data'] for o in runs}):
-        names = [c for c in contenders if any((o['data'], o['contender']) == (data, c) for o in runs)]
-        first = {c: min(o['seed'] for o in runs if (o['data'], o['contender']) == (data, c)) for c in names}
-        strips = [np.asarray(Image.open(out/data/f'{c}_{first[c]}.png')) for c in names]
+        seeds = {c: [o['seed'] for o in runs if (o['data'], o['contender']) == (data, c)] for c in contenders}
+        names = [c for c in contenders if seeds[c]]
+        strips = [np.asarray(Image.open(out/data/f'{c}_{min(seeds[c])}.png')) for c in names]
         Image.fromarray(np.concatenate(strips, axis=1)).save(to/f'{data}.jpg', quality=92)
         print(f'{data}.jpg: columns {", ".join(names)}')
 

@@ -5,13 +5,14 @@
         --source-train train,val --mapping '{"Vegetation": "Tree", "Door": "Building", "Window": "Building"}' \\
         --work runs/finetune --out docs/finetune
 
-First a SPADE is trained on --source for --pretrain-steps steps (or taken from --pretrained: the folder of a run or a model). Then two learners
-train on the data for each of --seeds, one from its adapted weights (lesson 15b), one from random ones, with the same batches, and are scored
-on --test at every number of --steps: KID (efficientnet-lite0) against the test photos, L1 to *the* photo, and the generator's losses as
-`learn.validate()` gives them, with their weights: against the learner's own critic, and against the adapted critic as it was before its first
-step, which is the same for both. Writes OUT/scores.json (figures, matches, protocol), OUT/curve.png and OUT/fakes.jpg (fakes of six test maps),
-and prints the table. Each stage leaves a checkpoint in --work: started again, it goes on where it was, also within a stage, after the last
---save-steps steps. No photo or label map is written.
+First a SPADE is trained on --source for --pretrain-steps steps (or taken from --pretrained: the folder of a run or a
+model). Then two learners train on the data for each of --seeds, one from its adapted weights (lesson 15b), one from
+random ones, with the same batches, and are scored on --test at every number of --steps: KID (efficientnet-lite0)
+against the test photos, L1 to *the* photo, and the generator's losses as `learn.validate()` gives them, with their
+weights: against the learner's own critic, and against the adapted critic as it was before its first step, which is the
+same for both. Writes OUT/scores.json (figures, matches, protocol), OUT/curve.png and OUT/fakes.jpg (fakes of six test
+maps), and prints the table. Each stage leaves a checkpoint in --work: started again, it goes on where it was, also
+within a stage, after the last --save-steps steps. No photo or label map is written.
 """
 import argparse, json, random, sys, time
 from copy import deepcopy
@@ -38,6 +39,8 @@ class Steps(Callback):
         self.done += 1
         if self.done >= self.n: raise CancelFitException()
 
+def numbers(text): return [int(o) for o in text.split(',')]
+
 def parse(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', type=Path, help='the new data: {train,val,test}/{images,labels} and codes.txt')
@@ -49,14 +52,16 @@ def parse(argv=None):
     p.add_argument('--mapping', type=table, default={}, help='new class -> old class where names differ, JSON')
     p.add_argument('--size', type=hw, default=(96, 128))
     p.add_argument('--bs', type=int, default=4)
-    p.add_argument('--preset', default='small'); p.add_argument('--lr', type=float, default=2e-4)
+    p.add_argument('--preset', default='small')
+    p.add_argument('--lr', type=float, default=2e-4)
     p.add_argument('--perceptual', default='efficientnet-lite0', help="or none")
     p.add_argument('--pretrain-steps', type=int, default=3000)
-    p.add_argument('--steps', type=lambda o: [int(i) for i in o.split(',')], default=[0, 100, 300, 600, 1000, 1500, 2000])
+    p.add_argument('--steps', type=numbers, default=[0, 100, 300, 600, 1000, 1500, 2000])
     p.add_argument('--save-steps', type=int, default=250, help='steps between two checkpoints')
     p.add_argument('--seed', type=int, default=0, help='of the first training')
-    p.add_argument('--seeds', type=lambda o: [int(i) for i in o.split(',')], default=[0, 1, 2], help='of the two that are compared')
-    p.add_argument('--work', type=Path, default=Path('runs/finetune')); p.add_argument('--out', type=Path, default=Path('docs/finetune'))
+    p.add_argument('--seeds', type=numbers, default=[0, 1, 2], help='of the two that are compared')
+    p.add_argument('--work', type=Path, default=Path('runs/finetune'))
+    p.add_argument('--out', type=Path, default=Path('docs/finetune'))
     a = p.parse_args(argv)
     if (a.source is None) == (a.pretrained is None): p.error('give one of --source and --pretrained')
     a.perceptual = None if a.perceptual == 'none' else a.perceptual
@@ -64,7 +69,8 @@ def parse(argv=None):
 
 def options(a): return dict(perceptual=a.perceptual, lr=a.lr, reuse_fake=True, model_dir='.')
 
-def loaders(path, train, valid, a): return PairedDataLoaders.from_folder(path, size=a.size, bs=a.bs, train=train, valid=valid)
+def loaders(path, train, valid, a):
+    return PairedDataLoaders.from_folder(path, size=a.size, bs=a.bs, train=train, valid=valid)
 
 def write(fn, o):
     "Write JSON in one step"
@@ -83,7 +89,9 @@ def train_to(learn, work, to, seed, save_steps):
     "Train to step `to`, from the last checkpoint in `work` if it is not there yet, with checkpoints on the way"
     mark = work/'step.json'
     done = json.loads(mark.read_text())['step'] if mark.is_file() else 0
-    if done > to: raise InputError(f'{work} is at step {done}, past {to}, which has no score yet: choose another --work and --out')
+    if done > to:
+        what = f'{work} is at step {done}, past {to}, which has no score yet'
+        raise InputError(what, 'choose another --work and --out')
     if done > 0 and getattr(learn, 'at', None) != done: learn.load('last')
     work.mkdir(parents=True, exist_ok=True)
     while done < to:
@@ -104,14 +112,15 @@ def first_network(a):
     set_seed(a.seed)
     learn = spade_learner(dls, preset=a.preset, path=work, **options(a))
     train_to(learn, work, a.pretrain_steps, a.seed, a.save_steps)
-    card = dict(labels=dls.labels, licence='that of the photos it was trained on',
-        training=f'{len(dls.train_ds)} pairs of {a.source.name} at {a.size[0]}x{a.size[1]}, {a.pretrain_steps} steps of {a.bs}')
+    n, (h, w) = len(dls.train_ds), a.size
+    training = f'{n} pairs of {a.source.name} at {h}x{w}, {a.pretrain_steps} steps of {a.bs}'
+    card = dict(labels=dls.labels, licence='that of the photos it was trained on', training=training)
     with learn.painting() as gen: save_pretrained(gen, work/'model', **card)
     save_pretrained(learn.model.critic, work/'model/critic', **card)
     return work
 
 def losses(learn, critic=None):
-    "The generator's losses on the test part, with their weights, by name and in all; against `critic` instead of its own if given"
+    "The generator's losses on the test part, with their weights, by name and in all; against `critic` if one is given"
     own, learn.model.critic = learn.model.critic, critic or learn.model.critic
     with learn.no_bar(), learn.no_logging(): values = learn.validate()
     learn.model.critic = own
@@ -122,9 +131,11 @@ def losses(learn, critic=None):
 def score(learn, judge, a):
     "KID, L1 to the photos and losses, of the averaged weights; and fakes of six maps spread over the test part"
     with learn.painting() as gen: fakes, photos, maps = paint_all(gen, learn.dls.valid)
-    res = score_pictures(fakes, photos, maps, learn.dls.labels, split='+'.join(a.test)) | dict(l1=(fakes - photos).abs().mean().item())
+    res = score_pictures(fakes, photos, maps, learn.dls.labels, split='+'.join(a.test))
+    res |= dict(l1=(fakes - photos).abs().mean().item())
     judged = {f'judged_{k}': v for k, v in losses(learn, judge).items()}
-    return res | losses(learn) | judged, to_u8(fakes[np.linspace(0, len(fakes) - 1, 6).astype(int)])
+    six = np.linspace(0, len(fakes) - 1, 6).astype(int)
+    return res | losses(learn) | judged, to_u8(fakes[six])
 
 def start(name, seed, dls, folder, widths, a):
     "A learner from adapted or from random weights"
@@ -143,9 +154,11 @@ def arm(name, seed, dls, folder, scores, judge, a):
         mine[str(n)], fakes = score(learn, judge, a)
         write(a.out/'scores.json', scores)
         Image.fromarray(image_grid(fakes)).save(a.work/f'{name}_{seed}/fakes_{n}.png')
-        print(name, seed, n, {k: round(v, 3) for k, v in mine[str(n)].items() if isinstance(v, float)}, flush=True)
+        shown = {k: round(v, 3) for k, v in mine[str(n)].items() if isinstance(v, float)}
+        print(name, seed, n, shown, flush=True)
 
-panels = dict(kid='KID', loss='loss, own critic', judged_loss='loss, same critic', perceptual='perceptual loss', l1='L1 to the photo')
+panels = dict(kid='KID', loss='loss, own critic', judged_loss='loss, same critic',
+    perceptual='perceptual loss', l1='L1 to the photo')
 
 def reached(scores, name, step):
     "The scores of all seeds at a step"
@@ -153,7 +166,8 @@ def reached(scores, name, step):
 
 def shown(scores):
     "The panels for which there are scores"
-    return {k: v for k, v in panels.items() if all(k in o for arm in scores['arms'].values() for run in arm.values() for o in run.values())}
+    every = [o for arm in scores['arms'].values() for run in arm.values() for o in run.values()]
+    return {k: v for k, v in panels.items() if all(k in o for o in every)}
 
 def steps_of(scores, name): return sorted({int(o) for v in scores['arms'].get(name, {}).values() for o in v})
 
@@ -179,9 +193,9 @@ def plot(scores, out):
     _, axs = plt.subplots(1, len(cols), figsize=(2.7*len(cols), 2.7))
     for ax, (k, title) in zip(axs, cols.items()):
         for name, color in dict(adapted='C0', random='C1').items():
-            xs = steps_of(scores, name)
-            ax.plot(xs, [np.mean([o[k] for o in reached(scores, name, x)]) for x in xs], color=color, label=name)
-            for x in xs: ax.plot([x]*len(reached(scores, name, x)), [o[k] for o in reached(scores, name, x)], '.', color=color)
+            values = {x: [o[k] for o in reached(scores, name, x)] for x in steps_of(scores, name)}
+            ax.plot(list(values), [np.mean(o) for o in values.values()], color=color, label=name)
+            for x, ys in values.items(): ax.plot([x]*len(ys), ys, '.', color=color)
         ax.set(title=title, xlabel='steps')
         ax.set_ylim(0)
     axs[0].legend()
@@ -195,7 +209,8 @@ def show_fakes(scores, work, out):
     seed = min(map(int, scores['arms']['adapted']))
     strips = [work/f'{name}_{seed}/fakes_{n}.png' for name, n in names]
     if not all(o.is_file() for o in strips): return
-    Image.fromarray(np.concatenate([np.asarray(Image.open(o)) for o in strips], axis=1)).save(out/'fakes.jpg', quality=92)
+    beside = np.concatenate([np.asarray(Image.open(o)) for o in strips], axis=1)
+    Image.fromarray(beside).save(out/'fakes.jpg', quality=92)
     print('fakes.jpg, columns:', ', '.join(f'{name} {n}' for name, n in names))
 
 def protocol_of(a):
@@ -207,7 +222,8 @@ def compare(a):
     "All stages that are missing; the scores"
     fn, protocol = a.out/'scores.json', protocol_of(a)
     scores = json.loads(fn.read_text()) if fn.is_file() else dict(protocol=protocol, arms={})
-    if scores['protocol'] != protocol: raise InputError(f'{fn} holds another comparison, {scores["protocol"]}: choose another --out and --work')
+    if scores['protocol'] != protocol:
+        raise InputError(f'{fn} holds another comparison, {scores["protocol"]}', 'choose another --out and --work')
     folder, dls = first_network(a), loaders(a.data, a.train, a.test, a)
     gan = start('adapted', a.seed, dls, folder, None, a).model
     scores |= dict(widths=widths_of(folder), matches=[list(o) for o in gan.generator.matches])
@@ -237,7 +253,8 @@ def widths_of(folder):
     config = json.loads((model/'model.json').read_text())['config']
     res = {k: config[k] for k in ('ngf', 'nhidden', 'upsampling', 'norm')}
     critic = model/'critic/model.json'
-    if critic.is_file(): res |= {k: v for k, v in json.loads(critic.read_text())['config'].items() if k in ('ndf', 'n_scales', 'n_layers')}
-    return res
+    if not critic.is_file(): return res
+    config = json.loads(critic.read_text())['config']
+    return res | {k: v for k, v in config.items() if k in ('ndf', 'n_scales', 'n_layers')}
 
 if __name__ == '__main__': sys.exit(main())

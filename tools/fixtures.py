@@ -4,7 +4,8 @@
     GAUGAN_SHARED=../shared python tools/fixtures.py                          prints it
     GAUGAN_SHARED=../shared python tools/fixtures.py --write docs/fixtures.md writes it
 
-The cases are those of the tests (tests/reference_cases.py, tests/sean_cases.py). Exits with 1 if one of them is beyond its limit.
+The cases are those of the tests (tests/reference_cases.py, tests/sean_cases.py). Exits with 1 if one of them is beyond
+its limit.
 """
 import argparse, sys
 from pathlib import Path
@@ -12,9 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent/'tests'))
 
 HEAD = """# Against the originals' numbers
 
-Beside the project lie numbers that the public code of SPADE's and SEAN's authors computed with random weights: pictures, features, buffers, losses,
-gradients. Here is the largest absolute difference of our networks from them, over everything that a case holds. Losses reach from 0.1 to 100,
-pictures from -1 to 1; the originals' own float32 and float64 answers differ by 1e-6 to 1e-5. Made by `python tools/fixtures.py --write docs/fixtures.md`.
+Beside the project lie numbers that the public code of SPADE's and SEAN's authors computed with random weights: \
+pictures, features, buffers, losses,
+gradients. Here is the largest absolute difference of our networks from them, over everything that a case holds. \
+Losses reach from 0.1 to 100,
+pictures from -1 to 1; the originals' own float32 and float64 answers differ by 1e-6 to 1e-5. \
+Made by `python tools/fixtures.py --write docs/fixtures.md`.
 """
 
 def rows():
@@ -23,13 +27,16 @@ def rows():
     for case in r.GENERATORS:
         diffs = r.generator_gaps(case)
         yield f'generator {case}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
-    yield 'critic disc, every layer', 'features and predictions of fake and real', r.worst(r.critic_maps('spade/disc')), r.TOL
+    maps = r.critic_maps('spade/disc')
+    yield 'critic disc, every layer', 'features and predictions of fake and real', r.worst(maps), r.TOL
     preds, buffers = r.critic_train_pairs()
     yield 'critic disc, training', 'predictions, buffers after it', max(r.worst(preds), r.worst(buffers)), r.TOL
     for mode in ('eval', 'train'):
         diffs = r.critic_loss_gaps(mode)
         yield f'losses of the generator, {mode}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
-        for ours in r.MODES: yield f'objective {ours}, {mode}', 'generator, critic on fake, critic on real', r.gan_mode_gap(ours, mode), 1e-5
+        for ours in r.MODES:
+            gap = r.gan_mode_gap(ours, mode)
+            yield f'objective {ours}, {mode}', 'generator, critic on fake, critic on real', gap, 1e-5
     diffs = r.vgg_gaps()
     yield 'perceptual loss (VGG19)', ', '.join(words(diffs)), max(diffs.values()), r.TOL
     for size in r.ENCODER_SIZES:

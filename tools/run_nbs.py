@@ -42,7 +42,8 @@ def without_paths(
 
 def _tidy_text(o): return without_paths(o) if isinstance(o, str) else [without_paths(l) for l in o]
 
-_bar = re.compile(r'<div>\s*<progress.*?</div>|<progress.*?</progress>|<style>(?:(?!</style>).)*progress.*?</style>', re.DOTALL)
+_bar = re.compile(r'<div>\s*<progress.*?</div>|<progress.*?</progress>'
+    r'|<style>(?:(?!</style>).)*progress.*?</style>', re.DOTALL)
 
 def _live(data):
     "Is this output a widget or progress bar, with nothing in it to keep? Takes the bar out of a table of losses"
@@ -62,7 +63,8 @@ def tidy_outputs(
         data = o.get('data', {})
         if o.output_type == 'stream' and o.name == 'stderr': dropped.append(''.join(o.text))
         elif _live(data): pass
-        elif o.output_type == 'stream' and kept and kept[-1].get('name') == o.name: kept[-1]['text'] += _tidy_text(o.text)
+        elif o.output_type == 'stream' and kept and kept[-1].get('name') == o.name:
+            kept[-1]['text'] += _tidy_text(o.text)
         else:
             if 'text' in o: o['text'] = _tidy_text(o.text)
             for k in data:
@@ -118,7 +120,8 @@ def _differing_cells(nb, fn):
         nbformat.write(nb, Path(d)/fn.name)
         new, old = read_nb(Path(d)/fn.name), read_nb(fn)
     for o in (new, old): clean_nb(o)
-    return [i for i,(a,b) in enumerate(zip(new.cells, old.cells)) if a.get('outputs', []) != b.get('outputs', [])]
+    pairs = enumerate(zip(new.cells, old.cells))
+    return [i for i, (a, b) in pairs if a.get('outputs', []) != b.get('outputs', [])]
 
 def run_notebook(
     fn:Path,            # the notebook

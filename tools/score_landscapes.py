@@ -5,10 +5,10 @@
     OMP_NUM_THREADS=2 python tools/score_landscapes.py data/weights/landscapes --write
 
 Paints the maps of `--n` scenes (seeds 0 ...; trainings start at 1000), each in a style of its own drawn by chance, and
-compares them with the photos of `--n` other scenes (seeds n ...): KID at the size of the painter and reduced to the sizes in
-`--sizes` (bilinear with antialiasing). Beside it real against real: the photos of the maps' own scenes against the same
-others. Diversity is the mean absolute difference, in [0, 2], of two pictures of one map in two styles. With --write the
-scores and their protocol go into the model's card.
+compares them with the photos of `--n` other scenes (seeds n ...): KID at the size of the painter and reduced to the
+sizes in `--sizes` (bilinear with antialiasing). Beside it real against real: the photos of the maps' own scenes against
+the same others. Diversity is the mean absolute difference, in [0, 2], of two pictures of one map in two styles. With
+--write the scores and their protocol go into the model's card.
 """
 import argparse, json
 from pathlib import Path
@@ -52,8 +52,10 @@ def main(argv=None):
     maps, photos = scenes(range(a.n), gen.size)
     _, others = scenes(range(a.n, 2*a.n), gen.size)
     fakes, again = paint(gen, maps, 0), paint(gen, maps, 1)
-    res = dict(n=a.n, protocol=f'maps of scenes 0..{a.n-1}, a random style each, against the photos of scenes {a.n}..{2*a.n-1}; '
-        'KID with efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 subsets')
+    last = a.n - 1
+    res = dict(n=a.n, protocol=f'maps of scenes 0..{last}, a random style each, against the photos of scenes '
+        f'{a.n}..{a.n + last}; KID with efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 '
+        'subsets')
     for width in sorted({*a.sizes, gen.size[1]}):
         f, r, o = (reduced(x, width) for x in (fakes, photos, others))
         res[f'kid_{width}'] = [round(v, 4) for v in kid(f, o)]

@@ -3,8 +3,9 @@
 
     python tools/score_locality.py data/weights/landscapes_sean
 
-On each of 24 drawn maps every class that covers 5 % of the picture takes the style of the same map on another day. Printed for each class: the share of all
-change that falls inside its region, and how far its mean colour is from that of the other day, before and after.
+On each of 24 drawn maps every class that covers 5 % of the picture takes the style of the same map on another day.
+Printed for each class: the share of all change that falls inside its region, and how far its mean colour is from that
+of the other day, before and after.
 """
 import argparse, sys
 import numpy as np, torch
@@ -18,10 +19,11 @@ def pair(i):
     "Map of a scene, its photo, and the photo of another day"
     scene = draw_landscape(i, 64)
     other = render(scene.segmap, draw_style(500 + i), i)
-    return torch.as_tensor(scene.segmap).long(), *(torch.as_tensor(o).permute(2, 0, 1)/127.5 - 1 for o in (scene.photo, other))
+    photos = [torch.as_tensor(o).permute(2, 0, 1)/127.5 - 1 for o in (scene.photo, other)]
+    return torch.as_tensor(scene.segmap).long(), *photos
 
 def measure(gen, i, at):
-    "(class, share inside, distance to the donor before and after) of each large region where blocks from `at` on read the new code"
+    "(class, share inside, distance to the donor before and after) of each large region; blocks from `at` on read it"
     ids, a, b = pair(i)
     own, donor = gen.encode(a[None], ids[None]), gen.encode(b[None], ids[None])
     before = gen(ids[None], own)[0]
@@ -29,7 +31,8 @@ def measure(gen, i, at):
         region = ids == k
         if region.float().mean() < .05: continue
         after, goal = gen(ids[None], crossover(own, swap(own, donor, k), at))[0], region_colour(b, region)
-        yield k, change_inside(before, after, region), *((region_colour(o, region) - goal).norm().item() for o in (before, after))
+        distances = [(region_colour(o, region) - goal).norm().item() for o in (before, after)]
+        yield k, change_inside(before, after, region), *distances
 
 @torch.no_grad()
 def main(argv=None):
@@ -42,7 +45,9 @@ def main(argv=None):
         found = np.array([o for i in range(24) for o in measure(gen, i, at)])
         groups = [('all', found)] + [(names[k], found[found[:, 0] == k]) for k in range(len(names)) if at == 0]
         for name, o in groups:
-            if len(o) >= 3: print(f'| {name} | {at} | {len(o)} | {o[:, 1].mean():.0%} | {o[:, 2].mean():.2f} | {o[:, 3].mean():.2f} |')
+            if len(o) < 3: continue
+            _, share, before, after = o.mean(0)
+            print(f'| {name} | {at} | {len(o)} | {share:.0%} | {before:.2f} | {after:.2f} |')
     return 0
 
 if __name__ == '__main__':

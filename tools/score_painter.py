@@ -4,11 +4,11 @@
     python tools/score_painter.py data/weights/street ../shared/data/camvid --test test --reduced 96x128 \\
         --segmenter runs/segmenter --out docs/street --rows 5,40,90,130,170,215 --write
 
-Paints every label map of the split at the size of the weights. KID (efficientnet-lite0) against the split's photos; with
---segmenter mIoU and pixel accuracy, as a network reads the pictures back that was trained at the last size of --reduced.
-With --real also the split's own photos: against those of --train for KID, and the segmenter's ceiling. Writes
-OUT/scores.json (figures and protocol) and OUT/fakes.jpg (what the network paints, no photo and no label map); with --write
-the figures go into the card.
+Paints every label map of the split at the size of the weights. KID (efficientnet-lite0) against the split's photos;
+with --segmenter mIoU and pixel accuracy, as a network reads the pictures back that was trained at the last size of
+--reduced. With --real also the split's own photos: against those of --train for KID, and the segmenter's ceiling.
+Writes OUT/scores.json (figures and protocol) and OUT/fakes.jpg (what the network paints, no photo and no label map);
+with --write the figures go into the card.
 """
 import argparse, json
 from pathlib import Path
@@ -50,8 +50,8 @@ def score(a, fakes, photos, maps, labels, split):
     res, sizes = {}, [tuple(fakes.shape[-2:]), *a.reduced]
     for i, size in enumerate(sizes):
         segmenter = load_segmenter(a.segmenter) if a.segmenter and i == len(sizes) - 1 else None
-        res['x'.join(map(str, size))] = score_pictures(reduced(fakes, size), reduced(photos, size), resize_map(maps, size),
-            labels, segmenter, split=split)
+        small = reduced(fakes, size), reduced(photos, size), resize_map(maps, size)
+        res['x'.join(map(str, size))] = score_pictures(*small, labels, segmenter, split=split)
     return res
 
 def told(scores): return {k: round(v, 4) for k, v in scores.items() if isinstance(v, float)}

@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Score the checkpoints of a `gaugan train` run on a split that it was not trained on, and draw what it paints.
 
-    python tools/score_run.py runs/camvid DATA --train train,val --test test --segmenter runs/segmenter --out docs/camvid \\
-        before=fresh during=keep/30.pth after=runs/camvid/last.pth
+    python tools/score_run.py runs/camvid DATA --train train,val --test test --segmenter runs/segmenter \\
+        --out docs/camvid before=fresh during=keep/30.pth after=runs/camvid/last.pth
 
-KID (efficientnet-lite0) against the split's photos, mIoU and pixel accuracy as `train_segmenter`'s network reads the fakes.
-Writes OUT/scores.json (figures and protocol), OUT/curves.png (losses of the run) and OUT/fakes.jpg (fakes alone: columns are
-the checkpoints, rows the same label maps). `fresh` means the network before its first step. Label maps and photos are not drawn.
-With --real also `real`, the split's own photos, for the ceiling of mIoU and the floor of KID (against the training photos).
+KID (efficientnet-lite0) against the split's photos, mIoU and pixel accuracy as `train_segmenter`'s network reads the
+fakes. Writes OUT/scores.json (figures and protocol), OUT/curves.png (losses of the run) and OUT/fakes.jpg (fakes alone:
+columns are the checkpoints, rows the same label maps). `fresh` means the network before its first step. Label maps and
+photos are not drawn. With --real also `real`, the split's own photos, for the ceiling of mIoU and the floor of KID
+(against the training photos).
 """
 import argparse, json
 from pathlib import Path
@@ -35,7 +36,9 @@ def learner_of(run, dls):
     "The learner of a run, untrained"
     settings = json.loads((run/'run.json').read_text())
     set_seed(settings.get('seed', 0), reproducible=True)
-    return spade_learner(dls, path=run, model_dir='.', **{k: v for k, v in settings.items() if k not in ('size', 'classes', 'seed', 'edges')})
+    of_the_data = 'size', 'classes', 'seed', 'edges'
+    options = {k: v for k, v in settings.items() if k not in of_the_data}
+    return spade_learner(dls, path=run, model_dir='.', **options)
 
 def all_photos(dl): return torch.cat([b[-1].as_subclass(torch.Tensor) for b in dl])
 
@@ -71,7 +74,8 @@ def main():
         print(name, {k: round(v, 4) for k, v in scores[name].items() if isinstance(v, float)}, flush=True)
     if a.real:
         real = all_photos(dls.train.new(shuffle=False, drop_last=False))
-        scores['real'] = score_pictures(photos, real, maps, dls.labels, segmenter, split=f'{a.test} photos against {a.train} photos')
+        split = f'{a.test} photos against {a.train} photos'
+        scores['real'] = score_pictures(photos, real, maps, dls.labels, segmenter, split=split)
         print('real', {k: round(v, 4) for k, v in scores['real'].items() if isinstance(v, float)})
     (a.out/'scores.json').write_text(json.dumps(scores, indent=1) + '\n')
     Image.fromarray(image_grid(*columns)).save(a.out/'fakes.jpg', quality=92)

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Reconstructions by SEAN, a style for every region, against SPADE with one style for a photo: the score table of lesson 13a.
+"""Reconstructions by SEAN, a style for every region, against SPADE with one style for a photo: a table of lesson 13a.
 
     python tools/score_sean.py --out runs/score_sean --seconds 200 --data landscapes facade=../shared/data/labelmefacade
-    python tools/score_sean.py --out runs/score_sean --table                          the table of what is there
-    python tools/score_sean.py --out runs/score_sean --collect docs/sean              runs.json and pictures for the lesson
+    python tools/score_sean.py --out runs/score_sean --table                     the table of what is there
+    python tools/score_sean.py --out runs/score_sean --collect docs/sean         runs.json and pictures for the lesson
 
-Both read the photo that they are to paint (SEAN's encoder region by region; SPADE's as a whole, with a KL divergence on its z) and have the same
-data, critic, losses, learning rates, averaged weights and processor time. --data takes `landscapes` (drawn, 400 scenes to train and 100 to test, each
-class in the style of a day of its own: photos that one style cannot describe) and NAME=FOLDER, a folder with train, val and test ({images,labels} in
-each): train and val are trained on, test is scored. One thread. Each run writes OUT/NAME/CONTENDER_SEED.json and .png (label, painted, photo of six
-test maps); runs whose JSON is there are not repeated.
+Both read the photo that they are to paint (SEAN's encoder region by region; SPADE's as a whole, with a KL divergence on
+its z) and have the same data, critic, losses, learning rates, averaged weights and processor time. --data takes
+`landscapes` (drawn, 400 scenes to train and 100 to test, each class in the style of a day of its own: photos that one
+style cannot describe) and NAME=FOLDER, a folder with train, val and test ({images,labels} in each): train and val are
+trained on, test is scored. One thread. Each run writes OUT/NAME/CONTENDER_SEED.json and .png (label, painted, photo of
+six test maps); runs whose JSON is there are not repeated.
 """
 import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -19,7 +20,7 @@ from statistics import mean
 import numpy as np, torch
 from fastai.vision.all import set_seed
 from PIL import Image
-from ablation import carry_out, finished, loaders, picked, write
+from ablation import carry_out, finished, last_losses, loaders, picked, write
 from gaugan_fastai.core import InputError, colorize
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import landscape_labels
@@ -53,7 +54,7 @@ def parse(argv):
     p.add_argument('--lr', type=float, default=1.5e-3)
     p.add_argument('--scenes', type=int, nargs=2, default=(400, 100), metavar=('TRAIN', 'TEST'), help='of landscapes')
     p.add_argument('--table', action='store_true', help='print the table and stop')
-    p.add_argument('--collect', type=Path, help='write runs.json and a picture for each data set into this folder and stop')
+    p.add_argument('--collect', type=Path, help='write runs.json and a picture for each data set there and stop')
     return p.parse_args(argv)
 
 def loaders_of(data, a):
@@ -61,14 +62,16 @@ def loaders_of(data, a):
     size = tuple(a.size)
     if data != 'landscapes': return loaders(data, size, a.bs)
     if size[0] != size[1]: raise InputError(f'landscapes are drawn square, but --size is {size[0]}x{size[1]}')
-    train, test = ([mixed_scene(first + i, size[0], share=1.) for i in range(n)] for first, n in zip((1000, 0), a.scenes))
+    def scenes(first, n): return [mixed_scene(first + i, size[0], share=1.) for i in range(n)]
+    train, test = scenes(1000, a.scenes[0]), scenes(0, a.scenes[1])
     return data, PairedDataLoaders.from_pairs(train, test, landscape_labels(), size, a.bs, seed=0)
 
 def make(dls, contender, seed, lr):
     "A contender's learner; critic, losses and callbacks are the same for both"
     set_seed(seed, reproducible=True)
     dls.train.rng = random.Random(seed)
-    learn = contenders[contender](dls, l1=10., average=.99, reuse_fake=True, lr=lr, cbs=[NoValidation(), CountSteps()])
+    cbs = [NoValidation(), CountSteps()]
+    learn = contenders[contender](dls, l1=10., average=.99, reuse_fake=True, lr=lr, cbs=cbs)
     learn.model.critic = MultiScaleCritic(dls.n_classes, 24, 2, 3, strides=(2, 2, 2))
     return learn
 
@@ -94,11 +97,12 @@ def one_run(dls, name, contender, seed, a):
     used = fit_budget(learn, a.seconds, a.steps)
     fakes, photos, maps = reconstructions(learn)
     score, scatter = kid(fakes, photos)
-    losses = {k: round(mean(h['train'][k] for h in learn.history[-3:]), 4) for k in learn.history[-1]['train']}
     i = picked(len(fakes))
     grid = image_grid(colorize(maps[i].numpy(), dls.palette), to_u8(fakes[i]), to_u8(photos[i]))
-    facts = dict(data=name, contender=contender, seed=seed, **used, bs=a.bs, lr=a.lr, n_train=len(dls.train_ds), n_test=len(fakes))
-    return dict(facts, parameters=movers, **reconstruction_scores(fakes, photos), kid=score, kid_std=scatter, last_losses=losses), grid
+    facts = dict(data=name, contender=contender, seed=seed, **used, bs=a.bs, lr=a.lr)
+    facts |= dict(n_train=len(dls.train_ds), n_test=len(fakes), parameters=movers)
+    scores = dict(**reconstruction_scores(fakes, photos), kid=score, kid_std=scatter)
+    return dict(**facts, **scores, last_losses=last_losses(learn)), grid
 
 def race(a, data):
     "All missing runs of a data set, both contenders of a seed before the next seed"
@@ -111,22 +115,22 @@ def race(a, data):
         run, grid = one_run(dls, name, contender, seed, a)
         Image.fromarray(grid).save(folder/f'{contender}_{seed}.png')
         write(folder/f'{contender}_{seed}.json', json.dumps(run, indent=1) + '\n')
-        scores = ', '.join(f'{k} {run[k]:.3f}' for k in SCORES)
-        print(f'{name} {contender} {seed}: {run["steps"]} steps, {scores} ({time.time() - start:.0f} s in all)', flush=True)
+        scores, seconds = ', '.join(f'{k} {run[k]:.3f}' for k in SCORES), time.time() - start
+        print(f'{name} {contender} {seed}: {run["steps"]} steps, {scores} ({seconds:.0f} s in all)', flush=True)
 
 def table(runs):
-    "Markdown: a line for each data set and contender, scores as mean ± half of the 95 % interval (Student's t over seeds)"
+    "Markdown: a line for each data set and contender; scores: mean ± half of Student's 95 % interval over seeds"
     lines = [['data', 'generator', 'runs', 'parameters', 'steps', *SCORES.values()]]
     lines.append(['---']*len(lines[0]))
     say = lambda o: '{:.3f} ± {:.3f}'.format(*mean_interval(o)) if len(o) > 1 else f'{o[0]:.3f}'
-    for data, contender in dict.fromkeys((o['data'], o['contender']) for o in sorted(runs, key=lambda o: (o['data'], o['contender']))):
+    for data, contender in sorted({(o['data'], o['contender']) for o in runs}):
         group = [o for o in runs if (o['data'], o['contender']) == (data, contender)]
         facts = str(len(group)), f'{group[0]["parameters"]/1e6:.2f} M', f'{mean(o["steps"] for o in group):.0f}'
         lines.append([data, contender, *facts, *(say([o[k] for o in group]) for k in SCORES)])
     return '\n'.join(f'| {" | ".join(o)} |' for o in lines)
 
 def collect(out, to):
-    "Write runs.json, and for drawn data (no photos of other people's) a picture: label, SEAN, SPADE, photo of the first seed"
+    "Write runs.json, and for drawn data (no photos of others) a picture: label, SEAN, SPADE, photo of the first seed"
     to.mkdir(parents=True, exist_ok=True)
     runs = finished(out)
     if not runs: raise InputError(f'{out} holds no finished runs: start them without --collect')

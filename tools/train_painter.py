@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Train a SPADE painter in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples and history.
+"""Train a SPADE painter in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples, history.
 
-    python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32                drawn landscapes, with styles
+    python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32               drawn landscapes, with styles
     python tools/train_painter.py OUT --minutes 8 --sizes 96x128 192x256 --data ../shared/data/camvid --train train,val
     python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
 
-A later stage doubles the size and goes on with generator, encoder and critic of the one before: its generator doubles once
-more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
+A later stage doubles the size and goes on with generator, encoder and critic of the one before: its generator doubles
+once more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
 OUT/model, from two minutes on. A training that was broken off is not gone on with: --start OUT/model begins from its
 weights. `--way auto` times a few steps of each way to compute them and takes the quickest.
 """
@@ -51,7 +51,8 @@ def loaders(a, size, bs):
     pairs, valid, labels = folder_pairs(a.data, a.train.split(','), a.valid.split(','), False)
     # an epoch of many rounds: workers start anew in each
     a.repeat = max(1, 2000//len(pairs))
-    return PairedDataLoaders.from_pairs(list(pairs)*a.repeat, list(valid)[:16], labels, color=a.color, path=a.out, **how)
+    pairs, valid = list(pairs)*a.repeat, list(valid)[:16]
+    return PairedDataLoaders.from_pairs(pairs, valid, labels, color=a.color, path=a.out, **how)
 
 # -- the way to compute --------------------------------------------------------------------------------------------
 
@@ -148,7 +149,8 @@ def run_stage(a, i, size, minutes):
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
         f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1'
-        f'{f" + {a.kl:g} KL (mean over the batch)" if a.z_dim else ""}; made by tools/train_painter.py {a.words}; {a.stages}'
+        f'{f" + {a.kl:g} KL (mean over the batch)" if a.z_dim else ""}; '
+        f'made by tools/train_painter.py {a.words}; {a.stages}'
         f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
     run.learn.add_cb(Tell(a, words))

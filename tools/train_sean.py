@@ -3,11 +3,11 @@
 
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40 --resume       after it was stopped
-    python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights, in half precision
+    python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights
 
-In most of the training photos every class is painted in the style of a day of its own, so that a region's style says nothing of the others'; and
---locality weighs a loss that asks for edits that stay in their region. Checkpoints, history and sample pictures go into the first folder. The data are
-drawn by our own code.
+In most of the training photos every class is painted in the style of a day of its own, so that a region's style says
+nothing of the others'; and --locality weighs a loss that asks for edits that stay in their region. Checkpoints, history
+and sample pictures go into the first folder. The data are drawn by our own code.
 """
 import argparse, json, sys, time
 from pathlib import Path
@@ -30,18 +30,22 @@ def mixed_scene(seed, size, share=.9):
     "(segmap, photo) of a drawn scene; with probability `share` each class is painted in the style of a day of its own"
     segmap, photo, _ = draw_landscape(seed, size)
     if np.random.default_rng(seed).random() > share: return segmap, photo
-    for k in np.unique(segmap): photo = np.where((segmap == k)[..., None], render(segmap, draw_style(10**6 + 19*seed + int(k)), seed), photo)
+    for k in np.unique(segmap):
+        day = render(segmap, draw_style(10**6 + 19*seed + int(k)), seed)
+        photo = np.where((segmap == k)[..., None], day, photo)
     return segmap, photo
 
 def mixed_scenes(n, size, file):
     "Mixed scenes from seed 1000 on; drawn once and kept in `file`"
     if not file.exists(): np.savez(file, *(np.dstack(mixed_scene(1000 + i, size)) for i in range(n)))
-    with np.load(file) as kept: return [(o[..., 0], o[..., 1:]) for o in (kept[k] for k in kept.files[:n])]
+    with np.load(file) as kept: scenes = [kept[k] for k in kept.files[:n]]
+    return [(o[..., 0], o[..., 1:]) for o in scenes]
 
 def make_dls(run, n, seed, n_valid=32, size=64, bs=8):
     "Loaders of mixed scenes; those to validate on are whole, seeds 0.."
     valid = [draw_landscape(i, size)[:2] for i in range(n_valid)]
-    return PairedDataLoaders.from_pairs(mixed_scenes(n, size, run/'scenes.npz'), valid, landscape_labels(), size, bs, seed=seed)
+    train = mixed_scenes(n, size, run/'scenes.npz')
+    return PairedDataLoaders.from_pairs(train, valid, landscape_labels(), size, bs, seed=seed)
 
 class Budget(TimeBudget):
     "A `TimeBudget` in minutes of processor time, of which a part is spent already, and which may stop before its end"
@@ -68,13 +72,15 @@ class KeepSpent(Keep):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', help='folder for checkpoints, history and samples')
-    p.add_argument('--minutes', type=float, default=40, help='processor time of the whole run; the learning rate falls over its second half')
+    p.add_argument('--minutes', type=float, default=40,
+        help='processor time of the whole run; the learning rate falls over its second half')
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--size', type=int, default=64, help='pixels of a side')
     p.add_argument('--ngf', type=int, default=WIDTHS['ngf'], help='width of the generator')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
-    p.add_argument('--locality', type=float, default=LOCALITY, help='weight of the change that a code makes outside of its region, beyond --margin')
+    p.add_argument('--locality', type=float, default=LOCALITY,
+        help='weight of the change that a code makes outside of its region, beyond --margin')
     p.add_argument('--margin', type=float, default=.08, help='share of the change that may fall outside for nothing')
     p.add_argument('--part', type=float, help='end this command after so many minutes, to be resumed')
     p.add_argument('--resume', action='store_true', help='go on where the run was stopped')
@@ -86,11 +92,14 @@ def main(argv=None):
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
     set_seed(spent['steps'], reproducible=True)
     dls = make_dls(run, 512 if a.save else a.n, spent['steps'], size=a.size, bs=a.bs)
-    learn = sean_learner(dls, path=run, cbs=[StyleGrid(6, path=run/'samples')], locality=a.locality,
-        terms=dict(locality=locality_term(a.locality, a.margin)) if a.locality else None, **WIDTHS | dict(ngf=a.ngf), **LOSSES)
+    grid = StyleGrid(6, path=run/'samples')
+    terms = dict(locality=locality_term(a.locality, a.margin)) if a.locality else None
+    widths = WIDTHS | dict(ngf=a.ngf)
+    learn = sean_learner(dls, path=run, cbs=[grid], locality=a.locality, terms=terms, **widths, **LOSSES)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent, a.note and f'. {a.note}')
-    if spent['minutes'] >= a.minutes: raise InputError(f'the run has had its {a.minutes} minutes: give more with --minutes')
+    if spent['minutes'] >= a.minutes:
+        raise InputError(f'the run has had its {a.minutes} minutes', 'give more with --minutes')
     cbs = [Budget(a.minutes, spent['minutes'], a.part), KeepSpent('last', 1, run)]
     with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
     return 0
@@ -100,11 +109,14 @@ def save(learn, folder, spent, note=''):
     learn.usual_codes()   # they go along with the weights
     maps, photos = (torch.cat([b[i] for b in learn.dls.valid]).as_subclass(torch.Tensor) for i in (0, 1))
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
-    training = (f'{learn.dls.size[0]}x{learn.dls.size[1]} landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style of a day of its own; '
-        f'{spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
-    with learn.painting() as gen: save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', training=training, size=list(learn.dls.size),
-        valid=dict(pictures=len(maps), l1=round(l1, 4)))
-    with learn.painting() as gen: StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
+    h, w = learn.dls.size
+    training = (f'{h}x{w} landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style '
+        f'of a day of its own; {spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, '
+        f'feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
+    card = dict(training=training, size=[h, w], valid=dict(pictures=len(maps), l1=round(l1, 4)))
+    with learn.painting() as gen:
+        save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', **card)
+        StyleLibrary.fit(encode_all(gen, learn.dls.train, 512)).save(folder)
     file = Path(folder)/'model.safetensors'
     print(f'{file}: {file.stat().st_size/1e6:.1f} MB, L1 {l1:.4f} on {len(maps)} scenes that it has not seen')
     return 0

@@ -17,7 +17,7 @@ def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', help='folder with {train,val,...}/{images,labels} and codes.txt')
     p.add_argument('out', help='folder for the weights')
-    p.add_argument('--size', type=int, nargs=2, default=(96,128), metavar=('H','W'), help='size of the pictures to score')
+    p.add_argument('--size', type=int, nargs=2, default=(96, 128), metavar=('H', 'W'), help='of the pictures to score')
     p.add_argument('--train', nargs='+', default=['train'], help='parts to train on')
     p.add_argument('--valid', nargs='+', default=['val'], help='parts whose photos give the ceiling')
     p.add_argument('--bs', type=int, default=8, help='batch size')
@@ -29,7 +29,8 @@ def main(argv=None):
     p.add_argument('--seed', type=int, default=0)
     a = p.parse_args(argv)
     try:
-        dls = PairedDataLoaders.from_folder(a.data, tuple(a.size), a.bs, train=a.train, valid=a.valid, color=a.color, seed=a.seed)
+        parts = dict(train=a.train, valid=a.valid)
+        dls = PairedDataLoaders.from_folder(a.data, tuple(a.size), a.bs, **parts, color=a.color, seed=a.seed)
         start,cpu = time.time(),time.process_time()
         segmenter = train_segmenter(dls, a.epochs, a.lr, a.seed, a.scale, a.power)
     except InputError as e:

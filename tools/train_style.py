@@ -43,13 +43,15 @@ class Checkpoints(Keep):
 
     def _save(self):
         super()._save()
-        (Path(self.path)/'progress.json').write_text(json.dumps(dict(minutes=self.budget.total(), epochs=len(self.learn.history))))
+        progress = dict(minutes=self.budget.total(), epochs=len(self.learn.history))
+        (Path(self.path)/'progress.json').write_text(json.dumps(progress))
 
 def train(a):
     "The trained learner"
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
     set_seed(a.seed, reproducible=True)
-    learn = spade_learner(dls, 'cpu', ngf=a.ngf, z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup, l1=a.l1, reuse_fake=True)
+    styles = dict(z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup)
+    learn = spade_learner(dls, 'cpu', ngf=a.ngf, l1=a.l1, reuse_fake=True, **styles)
     if a.resume: learn.load(Path(a.checkpoints).resolve()/'last')
     spent = json.loads((Path(a.checkpoints)/'progress.json').read_text())['minutes'] if a.resume else 0.
     budget = Spent(a.minutes, spent)
@@ -72,7 +74,8 @@ def new_norms(a, n=256):
     gan = EncodedGAN(model.train(), encoder=model.encoder)
     torch.manual_seed(a.seed)
     for segmap, photo in dls.train: gan.paint((segmap,), photo)
-    words = model.card['training'].split('; batch-norm')[0] + f'; batch-norm statistics from {n} of the scenes (--norms)'
+    words = model.card['training'].split('; batch-norm')[0]
+    words += f'; batch-norm statistics from {n} of the scenes (--norms)'
     extra = {k: model.card[k] for k in ('size', 'losses')}
     save_pretrained(model.eval(), a.out, model.labels, 'Apache-2.0', words, half=True, **extra)
 
@@ -98,12 +101,13 @@ def main(argv=None):
     if a.norms: return new_norms(a)
     start, learn = time.time(), train(a)
     steps, epochs = learn.model_average.t, len(learn.history)
-    words = (f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {steps} steps of {a.bs} ({epochs} epochs) in '
-        f'{a.minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual (efficientnet-lite0) + {a.l1:g} L1 + '
-        f'{a.kl:g} KL (mean over the batch, warm-up over {a.warmup:g}), lr {a.lr:g}; made by tools/train_style.py')
+    words = (f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {steps} steps of {a.bs} '
+        f'({epochs} epochs) in {a.minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual '
+        f'(efficientnet-lite0) + {a.l1:g} L1 + {a.kl:g} KL (mean over the batch, warm-up over {a.warmup:g}), '
+        f'lr {a.lr:g}; made by tools/train_style.py')
+    losses = {k: round(v, 4) for k, v in learn.history[-1]['train'].items()}
     with learn.painting() as gen:
-        save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, half=True,
-            size=[a.size]*2, losses={k: round(v, 4) for k, v in learn.history[-1]['train'].items()})
+        save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, half=True, size=[a.size]*2, losses=losses)
     print(f'{words}\nwritten to {a.out} after {time.time() - start:.0f} s')
 
 if __name__ == '__main__': main()

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Give a saved SEAN its usual codes: the mean style of each class over drawn scenes such as it was trained on. The weights stay as they are, bit for bit.
+"""Give a saved SEAN its usual codes: the mean style of each class over drawn scenes such as it was trained on.
 
     OMP_NUM_THREADS=1 python tools/usual_codes.py data/weights/landscapes_sean
-    python tools/usual_codes.py data/weights/landscapes_sean --show          say which classes have a usual code, and stop
+    python tools/usual_codes.py data/weights/landscapes_sean --show       say which classes have a usual code, and stop
+
+The weights stay as they are, bit for bit.
 """
 import argparse, sys
 from pathlib import Path
@@ -31,7 +33,8 @@ def add_codes(folder, n, size):
     half = any(v.dtype == torch.float16 for v in before.values())
     save_pretrained(gen, folder, half=half, **{k: v for k, v in gen.card.items() if k not in BY_ITSELF})
     after = weights(folder)
-    if not all(torch.equal(v, after[k]) for k, v in before.items() if k != KEY): raise InputError(f'{folder}: the weights changed, take them from git')
+    same = all(torch.equal(v, after[k]) for k, v in before.items() if k != KEY)
+    if not same: raise InputError(f'{folder}: the weights changed, take them from git')
     if KEY not in after: raise InputError('this version of save_pretrained writes no usual codes: nothing was added')
 
 def main(argv=None):
