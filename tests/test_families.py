@@ -17,7 +17,7 @@ from gaugan_fastai.runs import Run, load_model, paint
 
 registry.load_families()
 names = sorted(registry.families)
-made = dict(pix2pix=UNetGenerator, sean=SEANGenerator, spade=SPADEGenerator)
+made = {o.family: o.cls for o in registry.networks.values() if o.role == 'generator'}
 small = ['--size', '32', '--bs', '4', '--ngf', '4']
 options = {k: [*small, *(['--preset', 'cpu', '--perceptual', 'none'] if k != 'pix2pix' else [])] for k in names}
 
