@@ -23,6 +23,7 @@ class Network(NamedTuple):
     config:Callable # network -> the arguments that build it again
     columns:dict    # Pattern of a key -> channels before the labels, for the weights that read a label map
     layers:str      # Pattern of the keys that each class has of its own, its group the class; None: no keys
+    carry:Callable  # (state, sources, edges) -> the state for other classes: what columns and layers do not say; None
 
 networks = {}   # Name of a class -> its `Network`
 
@@ -37,9 +38,10 @@ def register(
     config:Callable=arguments, # network -> the arguments that build it again
     columns:dict=None,         # See `Network`
     layers:str=None,           # See `Network`
+    carry:Callable=None,       # See `Network`
 ) -> type:                     # The class
     "Let a class of networks be saved, loaded and carried over to other classes"
-    networks[cls.__name__] = Network(cls, role, family, config, dict(columns or {}), layers)
+    networks[cls.__name__] = Network(cls, role, family, config, dict(columns or {}), layers, carry)
     return cls
 
 # %% ../nbs/14b_registry.ipynb #14b00014

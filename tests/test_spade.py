@@ -90,7 +90,7 @@ ORIGINALS = {'spade/base/latest_net_G.pth': {}, 'spade/disc/latest_net_D.pth': {
     'spade/train/ttur_edge64_final/latest_net_G.pth': dict(edges=True),
     'spade/train/ttur_edge64_final/latest_net_D.pth': dict(edges=True)}
 OTHERS = {'sean/disc/latest_net_D.pth': '3 layers',
-    'clade/edge64/latest_net_G.pth': 'CLADE', 'pix2pixhd/global/latest_net_G.pth': 'pix2pixHD',
+    'pix2pixhd/global/latest_net_G.pth': 'pix2pixHD',
     'pix2pixhd/disc/latest_net_D.pth': 'pix2pixHD critic'}
 
 @pytest.mark.parametrize('path', ORIGINALS)

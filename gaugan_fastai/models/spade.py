@@ -22,7 +22,7 @@ from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, 
 from ..finetune import start_from
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
-from .trunk import Trunk, block_channels
+from .trunk import Trunk, block_channels, trunk_config
 from ..spade import SPADEResBlk
 
 # %% ../../nbs/11_models.spade.ipynb #1f70e678
@@ -176,34 +176,15 @@ def spade_learner(
 from ..options import or_none, part, positive
 from ..registry import classes_read, register, register_checkpoint, register_learner, shape_of, start_size
 
-def _read_upsampling(state, upsampling):
-    "The upsampling of a checkpoint: what the caller says, but 'most' can be seen"
-    most = any(k.startswith('up_4.') for k in state)
-    if most and upsampling == 'normal': return 'most'
-    if most == (upsampling == 'most'): return upsampling
-    raise InputError(f"upsampling={upsampling!r} was asked for, but the checkpoint has {'a' if most else 'no'} block "
-        "up_4, the mark of 'most'", option='upsampling')
-
-def _read_widths(state, upsampling):
-    "`ngf`, `widths` (None: the paper's) and the channels of each block"
-    blocks = ['head_0', 'G_middle_0', 'G_middle_1', *(f'up_{i}' for i in range(4 + (upsampling == 'most')))]
-    nfs = [shape_of(state, f'{o}.conv_1.bias')[0] for o in blocks]
-    ngf = nfs[-1]*(1 + (upsampling == 'most'))
-    with torch.device('meta'): paper = SPADEGenerator(1, ngf, upsampling=upsampling, nhidden=1).channels
-    return ngf, None if nfs == paper else [o/ngf for o in nfs], nfs
-
 def _read_generator(state, edges=False, upsampling='normal', aspect=1.):
     "Arguments of the generator that a checkpoint belongs to"
     nhidden, n_in, ks, _ = shape_of(state, 'head_0.norm_0.mlp_shared.0.weight')
-    upsampling, fc = _read_upsampling(state, upsampling), shape_of(state, 'fc.weight')
-    has = lambda ending: any(k.endswith(ending) for k in state)
-    ngf, widths, nfs = _read_widths(state, upsampling)
-    norm, spectral = 'batch' if has('running_mean') else 'instance', has('weight_orig')
-    config = dict(n_classes=classes_read(n_in, edges), ngf=ngf, edges=bool(edges), upsampling=upsampling, ks=ks,
-        nhidden=nhidden, norm=norm, spectral=spectral, widths=widths)
+    config, fc = trunk_config(state, upsampling), shape_of(state, 'fc.weight')
+    config |= dict(n_classes=classes_read(n_in, edges), edges=bool(edges), ks=ks, nhidden=nhidden)
     if len(fc) == 4: return config
-    factor = 2**SPADEGenerator.doublings.get(upsampling, 5)
-    return config | dict(z_dim=fc[1], size=tuple(o*factor for o in start_size(fc[0]//nfs[0], aspect)))
+    factor = 2**SPADEGenerator.doublings.get(config['upsampling'], 5)
+    n = fc[0]//shape_of(state, 'head_0.conv_1.bias')[0]
+    return config | dict(z_dim=fc[1], size=tuple(o*factor for o in start_size(n, aspect)))
 
 # %% ../../nbs/11_models.spade.ipynb #8267e834
 register(SPADEGenerator, family='spade', columns={r'(^|\.)mlp_shared\.0\.weight$': 0, r'^fc\.weight$': 0})
