@@ -969,6 +969,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'gaugan_fastai.finetune._columns': ('finetune.html#_columns', 'gaugan_fastai/finetune.py'),
                                         'gaugan_fastai.finetune._find': ('finetune.html#_find', 'gaugan_fastai/finetune.py'),
                                         'gaugan_fastai.finetune._first_label': ('finetune.html#_first_label', 'gaugan_fastai/finetune.py'),
+                                        'gaugan_fastai.finetune._first_row': ('finetune.html#_first_row', 'gaugan_fastai/finetune.py'),
                                         'gaugan_fastai.finetune._load_networks': ( 'finetune.html#_load_networks',
                                                                                    'gaugan_fastai/finetune.py'),
                                         'gaugan_fastai.finetune._mapped': ('finetune.html#_mapped', 'gaugan_fastai/finetune.py'),

@@ -16,8 +16,7 @@ from fastcore.all import *
 from .core import InputError
 from .labelmaps import label_maps
 from .layers import upsample2
-from .fast.modulation import by_patterns, hooked
-from .patterns import recorded
+from .fast.choice import by_patterns, hooked
 from .fast.pixels import fold, modulate, modulated, norm_stats
 from .spade import bend, free_norm
 
@@ -93,7 +92,6 @@ class CLADE(nn.Module):
     `clade(x, segmap, edges=None)`: segmap int64 `[B,H',W']` of any size (it is resized), or a `LabelMaps`; wrong maps
     raise `InputError`. dist float `[B,2,H',W']`, see `positional_map`. The other arguments are those of `SPADE`.
     Tan et al. (arXiv 2004.02867), section 3."""
-    exact = None   # True: by rows of the classes that occur; False: a row for each pixel; None: by device
     def __init__(self,
         nf:int, # Channels C of the activations
         n_classes:int, # Number of classes; void counts, the edge channel does not
@@ -111,7 +109,7 @@ class CLADE(nn.Module):
         maps = label_maps(segmap, edges, self.n_classes, self.edges)
         size = [o*(1 + double) for o in x.shape[-2:]]
         if dist is not None: dist = F.interpolate(self.checked(dist), size)   # nearest, as the map
-        fast = by_patterns(self.exact, x) and not recorded() and _is_plain(self.param_free_norm)
+        fast = by_patterns(x) and _is_plain(self.param_free_norm)
         if fast: y = _by_rows(self, x, maps.plan(size), dist, double, slope, out)
         else:
             weight, bias = self.class_specified_affine(maps.ids(size)[0], dist)

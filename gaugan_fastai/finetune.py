@@ -78,8 +78,12 @@ def tell_start(
 
 # %% ../nbs/15b_finetune.ipynb #f1a67653
 def _first_label(columns, key, weight):
-    "Number of channels before the labels, or None for a weight that reads none"
+    "Number of channels before the labels (or a function of the network), or None for a weight that reads none"
     return next((n for pattern,n in columns.items() if weight.ndim == 4 and re.search(pattern, key)), None)
+
+def _first_row(rows, key):
+    "Number of rows before those of the classes, or None for a weight that gives no number a class"
+    return next((n for pattern,n in rows.items() if re.search(pattern, key)), None)
 
 def _columns(weight, at, sources, n_old, has, wants):
     "The weight for new classes: columns of old ones or their mean; the edge channel is kept, added (0) or dropped"
@@ -107,7 +111,7 @@ def class_rows(
     sources, # For each new class the number of the old one that it starts from, or None
 ): # A row for each new class
     "Give each new class the row of an old one, or the mean of all rows that are not zero"
-    some = table[table.flatten(1).any(1)]
+    some = table[table.reshape(len(table), -1).any(1)]
     mean = some.mean(0) if len(some) else torch.zeros_like(table[0])
     return torch.stack([mean if i is None else table[i] for i in sources])
 
@@ -116,8 +120,8 @@ def _check_adapts(model, wants):
     "Raise `InputError` for a network whose classes cannot be changed, or that cannot read edges where they are wanted"
     name = type(model).__name__
     known = network_named(name)
-    if known is None or not known.columns:
-        able = ', '.join(k for k,o in networks.items() if o.columns)
+    if known is None or not (known.columns or known.rows):
+        able = ', '.join(k for k,o in networks.items() if o.columns or o.rows)
         raise InputError(f'the classes of a {name} cannot be changed', f'those of {able} can')
     if getattr(model, 'labels', None) is None:
         cure = 'set model.labels to their LabelSpace, or load it with codes='
@@ -130,8 +134,10 @@ def _adapted_state(model, sources, wants):
     known,has,n_old = network_of(model),bool(getattr(model, 'edges', False)),model.n_classes
     state = {k: v.detach().clone() for k,v in model.state_dict().items()}
     for k,v in state.items():
-        at = _first_label(known.columns, k, v)
+        at, first = _first_label(known.columns, k, v), _first_row(known.rows, k)
+        if callable(at): at = at(model)
         if at is not None: state[k] = _columns(v, at, sources, n_old, has, wants)
+        if first is not None: state[k] = torch.cat([v[:first], class_rows(v[first:], sources)])
     if known.layers: state = _own_layers(state, known.layers, sources)
     return known.carry(state, sources, wants) if known.carry else state
 

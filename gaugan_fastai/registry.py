@@ -21,9 +21,10 @@ class Network(NamedTuple):
     role:str        # 'generator' (paints maps), 'translator' (paints photos), 'critic' or 'encoder'
     family:str      # Name of the learner that trains it, see `register_learner`; None: that of several
     config:Callable # network -> the arguments that build it again
-    columns:dict    # Pattern of a key -> channels before the labels, for the weights that read a label map
+    columns:dict    # Pattern of a key -> channels before the labels (or network -> these), for weights that read maps
     layers:str      # Pattern of the keys that each class has of its own, its group the class; None: no keys
     carry:Callable  # (state, sources, edges) -> the state for other classes: what columns and layers do not say; None
+    rows:dict       # Pattern of a key -> rows before those of the classes, for weights that give a number a class
 
 networks = {}   # Name of a class -> its `Network`
 
@@ -39,9 +40,11 @@ def register(
     columns:dict=None,         # See `Network`
     layers:str=None,           # See `Network`
     carry:Callable=None,       # See `Network`
+    rows:dict=None,            # See `Network`
 ) -> type:                     # The class
     "Let a class of networks be saved, loaded and carried over to other classes"
-    networks[cls.__name__] = Network(cls, role, family, config, dict(columns or {}), layers, carry)
+    columns, rows = dict(columns or {}), dict(rows or {})
+    networks[cls.__name__] = Network(cls, role, family, config, columns, layers, carry, rows)
     return cls
 
 # %% ../nbs/14b_registry.ipynb #14b00014

@@ -10,6 +10,7 @@ from gaugan_fastai.core import InputError, LabelSpace, onehot
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.finetune import adapt_classes, class_rows, learner_from
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.labelmaps import LabelMaps
 from gaugan_fastai.models.ablation import network_cost
 from gaugan_fastai.models.clade import CLADEGenerator, clade_learner
@@ -28,7 +29,8 @@ def gap(a, b):
     return (a - b).abs().max().item()
 
 @pytest.fixture(params=[True, False], ids=['by rows', 'dense'])
-def way(request, monkeypatch): monkeypatch.setattr(CLADE, 'exact', request.param)
+def way(request):
+    with ways(request.param): yield
 
 # -- the authors' numbers ------------------------------------------------------------------------------------------
 

@@ -23,11 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ablation import loaders, segmenter_of
 from gaugan_fastai.callbacks import TimeBudget
 from gaugan_fastai.core import InputError
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.metrics import paint_all, score_pictures
 from gaugan_fastai.models.ablation import CountSteps, NoValidation, mean_interval
 from gaugan_fastai.models.clade import clade_learner
 from gaugan_fastai.models.spade import spade_learner
-from gaugan_fastai.spade import SPADE
 
 MAKERS = {'clade': clade_learner, 'dense spade': spade_learner, 'exact spade': spade_learner}
 NAMES = {'clade': 'CLADE', 'dense spade': 'SPADE, dense', 'exact spade': 'SPADE, exact'}
@@ -52,9 +52,12 @@ class StepClock(Callback):
     def before_batch(self): self.start = time.process_time()
     def after_batch(self): self.seconds.append(time.process_time() - self.start)
 
+def way(name):
+    "How a network computes: the dense SPADE the plain way, the others as they like"
+    return ways(False if name.startswith('dense') else None)
+
 def make(name, dls, seed, a):
     "A learner of one of `MAKERS`"
-    SPADE.exact = False if name.startswith('dense') else None
     set_seed(seed, reproducible=True)
     dls.train.rng = random.Random(seed)
     cbs = [NoValidation(), CountSteps(), StepClock()]
@@ -79,12 +82,11 @@ def timings(dls, a):
     learners, seconds = {k: make(k, dls, 0, a) for k in MAKERS}, {k: [] for k in MAKERS}
     for i in range(a.rounds):
         for k, learn in learners.items():
-            SPADE.exact = False if k.startswith('dense') else None
-            seconds[k] += go_on(learn, 10)[2:]
+            with way(k): seconds[k] += go_on(learn, 10)[2:]
     for k, learn in learners.items():
-        SPADE.exact = False if k.startswith('dense') else None
         n = sum(o.numel() for o in learn.model.generator.parameters())
-        facts = dict(kind='cost', network=k, parameters=n, gflops=round(gflops(learn, dls), 4))
+        with way(k): operations = round(gflops(learn, dls), 4)
+        facts = dict(kind='cost', network=k, parameters=n, gflops=operations)
         yield dict(**facts, seconds=round(median(seconds[k]), 4), timed=len(seconds[k]), bs=a.bs, preset=a.preset)
 
 def read(out):

@@ -72,7 +72,7 @@ class Trunk(nn.Module):
     and SEAN."""
     doublings = dict(normal=5, more=6, most=7)   # from start to picture
     memory = None   # in a painter, see `for_inference`: its `Memory`
-    edges = z_dim = None
+    edges = z_dim = size = None   # `size`: (H, W) of the one size that it paints
 
     def grow(self,
         channels, # Channels that each block gives, see `block_channels`
@@ -142,7 +142,7 @@ def maps(self:Trunk,
 def check_size(self:Trunk, maps):
     "Raise `InputError` for label maps of a size that this generator cannot paint"
     (h, w), f = maps.size, self.factor
-    if self.z_dim and (h, w) != tuple(self.size):
+    if self.z_dim and self.size and (h, w) != tuple(self.size):
         raise InputError(f'segmap is {h}x{w}, but this generator starts from z and paints '
             f'{self.size[0]}x{self.size[1]} only: resize the map')
     if h % f or w % f:
