@@ -181,6 +181,7 @@ def _carry(state, sources, wants):
     return res if has == wants else _with_edges(res, wants)
 
 # %% ../../nbs/11c_models.clade.ipynb #11c00019
+from ..options import or_none
 from ..registry import register, register_checkpoint, register_learner, shape_of
 
 def _read_generator(state, edges=False, upsampling='normal'):
@@ -194,4 +195,4 @@ def _read_generator(state, edges=False, upsampling='normal'):
 
 register(CLADEGenerator, family='clade', columns={r'^fc\.weight$': 0}, carry=_carry)
 register_checkpoint('CLADE generator', 'head_0.norm_0.', CLADEGenerator, _read_generator, 'clade')
-register_learner('clade', clade_learner)
+register_learner('clade', clade_learner, options=dict(perceptual=or_none(str)))
