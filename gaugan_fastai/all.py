@@ -11,7 +11,10 @@ from fastai.vision.all import *
 # %% ../nbs/19_all.ipynb #3c62c351
 from .basics import *
 from .safe import *
+from .stems import *
+from .opening import *
 from .files import *
+from .labels import *
 from .core import *
 from .weights import *
 
@@ -27,13 +30,16 @@ from .fast.winograd import *
 from .fast.regions import *
 
 # %% ../nbs/19_all.ipynb #8e3989a1
+from .data.drawing import *
 from .data.canvas import *
 from .data.daylight import *
 from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
+from .data.planned import *
 from .data.paired import *
 from .data.unpaired import *
+from .data.instances import *
 from .data.doctor import *
 from .classes import *
 

@@ -14,8 +14,8 @@ from .opening import *
 from .opening import formats
 from .stems import *
 
-_all_ = ['picture_extensions','file_error','is_foreign','is_picture','stem_of','look_into','pictures_in','no_partner','partner_of',
-    'Opened','open_picture','open_image','is_turned','picture_size','read_photo']
+_all_ = ['picture_extensions', 'file_error', 'is_foreign', 'is_picture', 'stem_of', 'look_into', 'pictures_in',
+    'no_partner', 'partner_of', 'Opened', 'open_picture', 'open_image', 'is_turned', 'picture_size', 'read_photo']
 
 # %% ../nbs/00b_files.ipynb #4c9eb2d7
 def used_colours(

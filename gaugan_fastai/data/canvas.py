@@ -13,9 +13,9 @@ import math, numpy as np
 from ..core import InputError
 from .drawing import *
 
-_all_ = ['landscape_codes', 'SKY', 'CLOUD', 'SUN', 'MOON', 'MOUNTAIN', 'SNOW', 'HILL', 'FOREST', 'TREE', 'FIR', 'GRASS', 'FIELD',
-    'SAND', 'ROCK', 'WATER', 'ROAD', 'WALL', 'ROOF', 'WINDOW', 'landscape_palette', 'landscape_labels', 'rng_of',
-    'pixel_centres', 'join_lattice', 'fbm', 'Canvas']
+_all_ = ['landscape_codes', 'SKY', 'CLOUD', 'SUN', 'MOON', 'MOUNTAIN', 'SNOW', 'HILL', 'FOREST', 'TREE', 'FIR',
+    'GRASS', 'FIELD', 'SAND', 'ROCK', 'WATER', 'ROAD', 'WALL', 'ROOF', 'WINDOW', 'landscape_palette',
+    'landscape_labels', 'rng_of', 'pixel_centres', 'join_lattice', 'fbm', 'Canvas']
 
 # %% ../../nbs/02_data.canvas.ipynb #44baba5a
 def season_and_hour(

@@ -142,10 +142,10 @@ def _check_options(train, valid, bs, flip, color, **kwargs):
         if o in _for_loaders: continue
         cure = f'see help(PairedDataLoaders.from_pairs), or {sorted(_for_loaders)}'
         raise TypeError(f'PairedDataLoaders has no option {o!r}: {cure}')
-    n = len(train)
-    pairs = f'{n} pairs to train and {len(valid)} to validate on'
+    n,pairs = len(train),f'{len(train)} pairs to train and {len(valid)} to validate on'
     if not n or not len(valid): raise InputError(pairs, 'both need some')
-    if not (isinstance(bs, int) and bs>0): raise InputError(f'bs={bs!r} is no batch size', 'give at least 1', 'bs')
+    whole = isinstance(bs, int) and bs>0
+    if not whole: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
     never_full = f'bs={bs} is more than the {n} training pairs, so no batch is ever full'
     if bs>n: raise InputError(never_full, 'lower bs', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
@@ -187,8 +187,8 @@ def from_pairs(cls:PairedDataLoaders,
     item_tfms = [PairedCrop(resize.size), PairedFlip(flip), *[PhotoJitter(color)]*(color>0)]
     block = DataBlock(list(blocks.values()), getters=[AttrGetter(o) for o in blocks], n_inp=len(blocks)-1,
         splitter=IndexSplitter(range(n, len(pairs))), item_tfms=item_tfms, dl_type=PlannedDL)
-    n_classes = labels.n_classes if plans else None
-    dls = block.dataloaders(pairs, path=path, bs=bs, num_workers=num_workers, n_classes=n_classes, **kwargs)
+    kwargs |= dict(path=path, bs=bs, num_workers=num_workers, n_classes=labels.n_classes if plans else None)
+    dls = block.dataloaders(pairs, **kwargs)
     if seed is not None: dls.train.rng = random.Random(seed)
     return cls(*dls.loaders, path=path, device=dls.device).with_facts(labels, bool(edges), resize.size)
 
