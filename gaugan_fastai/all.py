@@ -50,6 +50,7 @@ from .keeping import *
 from .spade import *
 from .sean import *
 from .ace import *
+from .clade import *
 from .encoder import *
 
 # %% ../nbs/19_all.ipynb #46bf616d
@@ -57,6 +58,7 @@ from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
 from .models.spade import *
+from .models.clade import *
 from .models.ablation import *
 from .models.sean import *
 from .models.style import *
