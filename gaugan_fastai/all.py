@@ -59,6 +59,7 @@ from .keeping import *
 from .spade import *
 from .sean import *
 from .ace import *
+from .clade import *
 from .encoder import *
 
 # %% ../nbs/19_all.ipynb #46bf616d
@@ -66,6 +67,7 @@ from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
 from .models.spade import *
+from .models.clade import *
 from .models.ablation import *
 from .models.sean_generator import *
 from .models.sean import *

@@ -65,8 +65,8 @@ def make(name, dls, seed, a):
 
 def go_on(learn, steps):
     "Train for so many steps more, at a constant rate"
-    with learn.no_bar(), learn.no_logging():
-        learn.fit(10**6, learn.lr, cbs=TimeBudget(steps/60, clock=lambda: learn.n_steps))
+    budget = TimeBudget(steps/60, clock=lambda: learn.n_steps)
+    with learn.no_bar(), learn.no_logging(): learn.fit(10**6, learn.lr, cbs=budget)
     return learn.step_clock.seconds
 
 def gflops(learn, dls):
