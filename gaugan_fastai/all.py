@@ -56,6 +56,7 @@ from .encoder import *
 from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
+from .models.cyclegan import *
 from .models.spade import *
 from .models.ablation import *
 from .models.sean import *
