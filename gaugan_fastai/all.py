@@ -66,6 +66,7 @@ from .encoder import *
 from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
+from .models.cyclegan import *
 from .models.spade import *
 from .models.clade import *
 from .models.ablation import *
