@@ -1,17 +1,18 @@
 #!/usr/bin/env python
 """Race CLADE against SPADE on drawn landscapes, at equal steps and at equal minutes, and print the table of lesson 11c.
 
-    OMP_NUM_THREADS=1 python tools/clade_table.py --out runs/clade --minutes 3      all runs that are not there yet, then the table
+    OMP_NUM_THREADS=1 python tools/clade_table.py --out runs/clade --minutes 3    
+        # all runs that are not there yet, then the table
     python tools/clade_table.py --out docs/clade --table                             the table of what is there
 
-Dense and exact SPADE are one function (they differ by rounding), so one training stands for both: what differs is the time
-of a step. First the three are timed, step by step in turns, in processor time of one thread. The budget of --minutes then is so
-many steps for each. For each seed SPADE is trained once, and scored after the steps that the dense and the exact one make in
-the budget; CLADE is scored after the steps of the exact SPADE and after its own. The learning rate is constant and the weights
-that paint are averaged, so that a training that is scored on its way is as good as one that ends there. KID: pictures of the
-100 test maps against their photos. mIoU: a segmenter, trained on the real pairs, reads the pictures (OUT/segmenter).
-OUT/runs.jsonl has a line for each timing and each score; what is in it is not done again.
-"""
+Dense and exact SPADE are one function (they differ by rounding), so one training stands for both: what differs is the
+time of a step. First the three are timed, step by step in turns, in processor time of one thread. The budget of
+--minutes then is so many steps for each. For each seed SPADE is trained once, and scored after the steps that the
+dense and the exact one make in the budget; CLADE is scored after the steps of the exact SPADE and after its own. The
+learning rate is constant and the weights that paint are averaged, so that a training that is scored on its way is as
+good as one that ends there. KID: pictures of the 100 test maps against their photos. mIoU: a segmenter, trained on
+the real pairs, reads the pictures (OUT/segmenter). OUT/runs.jsonl has a line for each timing and each score; what is
+in it is not done again."""
 import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import argparse, json, random, sys, time
@@ -111,7 +112,8 @@ def train(name, steps, seed, dls, segmenter, a):
         done = n
         with learn.painting() as gen: fakes, photos, maps = paint_all(gen, dls.valid)
         scores = score_pictures(fakes, photos, maps, dls.labels, segmenter, split='landscapes test')
-        kept = {k: round(scores[k], 5) for k in ('kid', 'miou', 'accuracy')}
+        names = 'kid', 'miou', 'accuracy'
+        kept = {k: round(scores[k], 5) for k in names}
         facts = dict(network=name.split()[-1], seed=seed, steps=n, spent=round(spent, 1), minutes=a.minutes, lr=a.lr)
         yield dict(kind='score', **facts, **kept)
 
@@ -120,7 +122,8 @@ def race(a):
     a.out.mkdir(parents=True, exist_ok=True)
     _, dls = loaders('landscapes', tuple(a.size), a.bs)
     if not marks(read(a.out), a):
-        for o in timings(dls, a): note(a.out, o)
+        for o in timings(dls, a):
+            note(a.out, o)
     n = marks(read(a.out), a)
     todo = {'exact spade': {n['dense spade'], n['exact spade']}, 'clade': {n['exact spade'], n['clade']}}
     segmenter = segmenter_of(a.out/'segmenter', 'landscapes', tuple(a.size), 8)
@@ -143,7 +146,8 @@ def table(lines, a):
     n, costs = marks(lines, a), {o['network']: o for o in lines if o['kind'] == 'cost'}
     if not costs: raise InputError(f'{a.out} holds no runs.jsonl with timings: start without --table')
     equal = n['exact spade']
-    head = ['network', 'parameters', 'GFLOPs a picture', 'seconds a step', f'KID after {equal} steps', f'mIoU after {equal} steps',
+    costs_of = ['network', 'parameters', 'GFLOPs a picture', 'seconds a step']
+    head = [*costs_of, f'KID after {equal} steps', f'mIoU after {equal} steps',
         f'steps in {a.minutes:g} minutes', 'KID then', 'mIoU then']
     rows = [head, ['---']*len(head)]
     for k, o in costs.items():

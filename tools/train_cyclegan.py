@@ -63,7 +63,7 @@ def pair_loaders(a, b, bs):
     return dls
 
 class Spent(TimeBudget):
-    "A budget of processor time, part of which an earlier process has spent; what is done between `pause` and `go` is free"
+    "A budget of processor time, partly spent by an earlier process; what lies between `pause` and `go` is free"
     def __init__(self, minutes, spent=0.):
         super().__init__(minutes, clock=time.process_time)
         self.spent = spent
@@ -92,7 +92,8 @@ class Scores(Callback):
 
     def note(self):
         out, learn = Path(self.a.out), self.learn
-        row = dict(minutes=round(self.budget.total(), 2), steps=learn.model_average.t) | self.test(translated(learn, self.test.a))
+        row = dict(minutes=round(self.budget.total(), 2), steps=learn.model_average.t)
+        row |= self.test(translated(learn, self.test.a))
         row |= {k: round(v, 3) for k, v in learn.loss_means.means('train').items()}
         print(row, flush=True)
         new = not (out/'scores.csv').exists()
@@ -116,12 +117,13 @@ class Test:
 def translated(learn, a):
     "What a learner makes of photos of A, with averaged weights where there are any"
     model = learn.frozen_model()
-    with torch.no_grad(): return torch.cat([model(o) for o in a.split(16)])
+    with torch.no_grad(): parts = [model(o) for o in a.split(16)]
+    return torch.cat(parts)
 
 def unlearnt(test, a, b):
     "Scores of those who learn nothing: no change, and each channel's mean and spread made those of B"
-    stats = lambda x: (x.mean((0, 2, 3)).view(3, 1, 1), x.std((0, 2, 3)).view(3, 1, 1))
-    (mean_a, std_a), (mean_b, std_b) = stats(a), stats(b)
+    mean_a, mean_b = (o.mean((0, 2, 3)).view(3, 1, 1) for o in (a, b))
+    std_a, std_b = (o.std((0, 2, 3)).view(3, 1, 1) for o in (a, b))
     recoloured = ((test.a - mean_a)/std_a*std_b + mean_b).clamp(-1, 1)
     return {'the truth': test(test.b), 'no change': test(test.a), 'recoloured': test(recoloured)}
 
@@ -150,8 +152,9 @@ def train(a, test):
 
 def words(a, steps):
     "What the card of a generator says"
-    return (f'CycleGAN on drawn landscapes {" and ".join(a.kinds)}, {a.n} of each, no place in both, {a.size}x{a.size}; {steps} steps '
-        f'of {a.bs} in {a.minutes:g} minutes of one CPU core; made by tools/train_cyclegan.py')
+    what = f'CycleGAN on drawn landscapes {" and ".join(a.kinds)}, {a.n} of each, no place in both, {a.size}x{a.size}'
+    how = f'{steps} steps of {a.bs} in {a.minutes:g} minutes of one CPU core'
+    return f'{what}; {how}; made by tools/train_cyclegan.py'
 
 def finish(a, learn, test, base):
     "Measure and write what has been learnt"
