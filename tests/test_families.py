@@ -9,6 +9,7 @@ from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.finetune import adapt_classes, learner_from
+from gaugan_fastai.models.oasis import OASISGenerator
 from gaugan_fastai.models.pix2pix import UNetGenerator
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
@@ -17,9 +18,10 @@ from gaugan_fastai.runs import Run, load_model, paint
 
 registry.load_families()
 names = sorted(registry.families)
-made = dict(pix2pix=UNetGenerator, sean=SEANGenerator, spade=SPADEGenerator)
+made = dict(oasis=OASISGenerator, pix2pix=UNetGenerator, sean=SEANGenerator, spade=SPADEGenerator)
 small = ['--size', '32', '--bs', '4', '--ngf', '4']
-options = {k: [*small, *(['--preset', 'cpu', '--perceptual', 'none'] if k != 'pix2pix' else [])] for k in names}
+perceives = 'sean', 'spade'   # those with a perceptual loss
+options = {k: [*small, *['--preset', 'cpu']*(k != 'pix2pix'), *['--perceptual', 'none']*(k in perceives)] for k in names}
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory): return write_landscapes(tmp_path_factory.mktemp('families')/'scenes', n_train=8, n_val=4, size=32, seed=0)
@@ -65,7 +67,7 @@ def test_it_resumes(name, runs, scenes, tmp_path):
 
 @pytest.mark.parametrize('name', names)
 def test_it_is_carried_over_to_other_classes(name, runs, renamed, tmp_path):
-    more = ['--perceptual', 'none']*(name != 'pix2pix')
+    more = ['--perceptual', 'none']*(name in perceives)
     args = ['train', renamed, '--model', name, '--out', tmp_path/'run', '--epochs', 1, '--size', 32, '--bs', 4, *more,
         '--pretrained', runs/name, '--mapping', '{"heaven": "sky"}']
     code, words, err = gaugan(*args)
@@ -79,7 +81,7 @@ def test_it_is_carried_over_to_other_classes(name, runs, renamed, tmp_path):
 @pytest.mark.numeric
 def test_before_the_first_step_the_weights_are_the_checkpoints(name, runs, scenes):
     dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4)
-    kwargs = {} if name == 'pix2pix' else dict(perceptual=None)
+    kwargs = dict(perceptual=None) if name in perceives else {}
     model = learner_from(name, dls, runs/name, **kwargs).model
     for net, where in ((model.generator, 'model'), (model.critic, 'model/critic')):
         kept = from_pretrained(runs/name/where)
@@ -93,7 +95,8 @@ def test_classes_in_another_order_paint_the_same(name, runs):
     gen = from_pretrained(runs/name/'model')
     for o in gen.parameters(): o.data.mul_(3)
     more, ids = adapt_classes(gen, LabelSpace(gen.labels.codes[::-1], void=None)), torch.from_numpy(draw_landscape(8, 32).segmap)[None].long()
-    with torch.no_grad(): a, b = gen.double()(ids), more.double()(gen.n_classes - 1 - ids)
+    noise = dict(z=torch.ones(1, 64)) if name == 'oasis' else {}
+    with torch.no_grad(): a, b = gen.double()(ids, **noise), more.double()(gen.n_classes - 1 - ids, **noise)
     assert a.std() > 1e-3 and (a - b).norm() < 1e-8*a.norm()
     if name == 'sean': torch.testing.assert_close(more.usual, gen.usual.flip(0))
 
