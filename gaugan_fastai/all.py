@@ -46,6 +46,7 @@ from .classes import *
 # %% ../nbs/19_all.ipynb #5fe3953a
 from .layers import *
 from .critics import *
+from .segcritic import *
 from .losses import *
 from .turns import *
 from .pictures import *
@@ -72,6 +73,7 @@ from .models.clade import *
 from .models.ablation import *
 from .models.sean_generator import *
 from .models.sean import *
+from .models.oasis import *
 from .models.style import *
 from .styles import *
 from .originals import *

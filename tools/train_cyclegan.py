@@ -112,7 +112,8 @@ class Test:
 
     def __call__(self, x):
         mean, std = kid(x, self.b, feature=self.features)
-        return dict(l1=round((x - self.b).abs().mean().item(), 4), kid=round(mean, 4), kid_std=round(std, 4))
+        apart = (x - self.b).abs().mean().item()
+        return dict(l1=round(apart, 4), kid=round(mean, 4), kid_std=round(std, 4))
 
 def translated(learn, a):
     "What a learner makes of photos of A, with averaged weights where there are any"
