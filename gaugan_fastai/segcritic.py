@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from .basics import InputError, check_whole
-from .convs import PatchConv2d
+from .fast.convs import PatchConv2d
 from .layers import init_xavier, refresh_spectral, spectral, upsample2
 from .patterns import as_plain
 

@@ -7,6 +7,7 @@ from fastai.vision.all import load_learner, set_seed
 from safetensors.torch import load_file
 
 from conftest import shared_path
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.finetune import adapt_classes
@@ -56,11 +57,14 @@ def picture(u8): return (u8.float()/255 - .5)/.5
 
 # -- fixtures ------------------------------------------------------------------------------------------------------
 
+@pytest.fixture
+def exact(request):
+    with ways(request.param): yield request.param
+
 @numeric
-@pytest.mark.parametrize('exact', [True, False])
+@pytest.mark.parametrize('exact', [True, False], indirect=True)
 @pytest.mark.parametrize('case', GENERATORS)
-def test_generator_fixture(case, exact, monkeypatch):
-    monkeypatch.setattr(NoisySPADE, 'exact', exact)
+def test_generator_fixture(case, exact):
     gen, t = generator(case)
     segmap, z = t['label'][:, 0].long(), t.get('z')
     with torch.no_grad():
@@ -188,13 +192,12 @@ def test_the_forms_of_noise_agree():
 @numeric
 @pytest.mark.parametrize('shape', [(2, Z), (2, K, Z)])
 @pytest.mark.parametrize('norm', ['batch', 'instance'])
-def test_patterns_are_the_convolutions(shape, norm, monkeypatch):
+def test_patterns_are_the_convolutions(shape, norm):
     "Pictures, and gradients of the weights and of z, in float64"
     gen, z, seen = small(norm=norm).double().train(), draw(*shape).double(), []
     for exact in (True, False):
-        monkeypatch.setattr(NoisySPADE, 'exact', exact)
         net, mine = deepcopy(gen), z.clone().requires_grad_()
-        out = net(SEG, mine)
+        with ways(exact): out = net(SEG, mine)
         (out*draw(*out.shape)).sum().backward()
         seen.append(dict(out=out, z=mine.grad, **{k: o.grad for k, o in net.named_parameters()}))
     for k, a in seen[0].items():
@@ -402,10 +405,9 @@ def test_torch_export():
     assert gap(program(**others), gen(**others)) < 1e-9
 
 @numeric
-@pytest.mark.parametrize('exact', [None, True])
-def test_on_another_device(exact, monkeypatch):
+@pytest.mark.parametrize('exact', [None, True], indirect=True)
+def test_on_another_device(exact):
     "On a device that is not there no tensor meets one of the CPU"
-    monkeypatch.setattr(NoisySPADE, 'exact', exact)
     far = torch.device('pretend', 0)
     with Pretend():
         learn = learner(loaders(device=far), reuse_fake=True)

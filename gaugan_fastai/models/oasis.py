@@ -21,7 +21,8 @@ from ..finetune import start_from
 from ..labelmaps import LabelMaps
 from ..layers import init_xavier, refresh_spectral, upsample2
 from ..learner import SynthesisLearner
-from ..modulation import by_patterns, can_be_exact, spade_exact
+from ..fast.choice import by_patterns, can_be_exact
+from ..fast.modulation import spade_exact
 from .trunk import Trunk, block_channels
 from ..segcritic import *
 from ..spade import ResBlk, bend, free_norm
@@ -92,8 +93,8 @@ def columns(self:NoisyMaps,
 class NoisySPADE(nn.Module):
     """A `SPADE` of label maps and noise: `layer(x, noisy)`, x `[B,C,H,W]` and a `NoisyMaps`.
 
+    Noise that differs from pixel to pixel is read by convolutions, other noise by patterns where `fast.choice` says so.
     `double`, `slope` and `out` as in `SPADE`; state keys are those of OASIS's checkpoints."""
-    exact = None   # as in `SPADE`; noise that differs from pixel to pixel is read by convolutions
     def __init__(self,
         nf:int, # Channels C of the activations
         n_in:int, # Channels of noise and labels
@@ -108,7 +109,7 @@ class NoisySPADE(nn.Module):
         self.mlp_gamma, self.mlp_beta = conv(nhidden, nf), conv(nhidden, nf)
 
     def forward(self, x, maps, double=False, slope=None, out=None):
-        if by_patterns(self.exact, x) and maps.has_patterns and can_be_exact(self):
+        if by_patterns(x) and maps.has_patterns and can_be_exact(self):
             return spade_exact(self._of_patterns(maps), x, maps, double, slope)
         if double: x = upsample2(x)
         actv = self.mlp_shared(maps.at(x.shape[-2:], self.mlp_gamma.weight.dtype))
