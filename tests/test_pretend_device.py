@@ -1,5 +1,6 @@
 """Training, painting and scoring on a device that is not there: no tensor meets one of the CPU; waits are counted."""
 import copy, threading
+from contextvars import copy_context
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, TensorImage, set_seed
 from gaugan_fastai import labelmaps, metrics, runs
@@ -255,7 +256,7 @@ def test_painters_in_threads(family):
         def work(i):
             try: got[i] = paints[i](segmaps[i], **how).cpu()
             except Exception as e: errors.append(e)
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+        threads = [threading.Thread(target=copy_context().run, args=(work, i)) for i in range(2)]
         for o in threads: o.start()
         for o in threads: o.join()
     assert not errors, errors
