@@ -69,6 +69,7 @@ from .segmenter import *
 from .metrics import *
 from .painter import *
 from .folders import *
+from .translator import *
 from .runs import *
 
 # %% ../nbs/19_all.ipynb #7ef6080a

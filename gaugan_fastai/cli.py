@@ -97,8 +97,8 @@ def train(
     family = family_named(model)
     source,start = source_of(family),dict(pretrained=pretrained and str(pretrained), mapping=mapping)
     data = {o.name: options.pop(o.name) for o in source.options if o.name in options}
-    for k in options.keys() - {o.name for o in family.options()}:
-        raise InputError(f'the model {model} has no {k}', f'leave {k} out', k)
+    strange = options.keys() - {o.name for o in family.options()}
+    for k in sorted(strange): raise InputError(f'the model {model} has no {k}', f'leave {k} out', k)
     options |= {k: v for k,v in start.items() if v is not None}
     family.check(options)
     source.check_paths(paths)

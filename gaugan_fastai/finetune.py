@@ -168,10 +168,11 @@ def trained_networks(
     folder = Path(folder)
     if (folder/'model').is_dir(): folder = folder/'model'
     found = load_networks(folder)
-    beside = {o.parent.name: from_pretrained(o.parent) for o in sorted(folder.glob('*/model.json'))
-        if o.parent.name not in found}
-    return found | {k: o for k,o in beside.items() if network_of(o).role == 'critic'}
+    beside = [o.parent for o in sorted(folder.glob('*/model.json')) if o.parent.name not in found]
+    others = {o.name: from_pretrained(o) for o in beside}
+    return found | {k: o for k,o in others.items() if network_of(o).role == 'critic'}
 
+# %% ../nbs/15b_finetune.ipynb #61a184cd
 def _load_networks(pretrained):
     "Generator and critic (or None) of a folder, a generator, or a pair"
     if isinstance(pretrained, (tuple,list)): return pretrained

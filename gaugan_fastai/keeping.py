@@ -168,8 +168,8 @@ def compare_data(out, then, now):
     moved,same = then['folder'] != now['folder'],then['mark'] == now['mark']
     if moved and same: return f'data in {now["folder"]} (were in {then["folder"]})'
     if same: return ''
-    if not moved and now['folder']:
-        return ' and '.join(f'{n} {k} (were {then[k]})' for k,n in _counted(now).items()) + ', or other files'
+    grown = ' and '.join(f'{n} {k} (were {then[k]})' for k,n in _counted(now).items())
+    if not moved and now['folder']: return f'{grown}, or other files'
     words = [' and '.join(f'{n} {k}' for k,n in _counted(o).items()) for o in (then, now)]
     words = [f'{w} {"in "+o["folder"] if o["folder"] else "in memory"}' for w,o in zip(words, (then, now))]
     cure = 'resume it with those, or start another run'

@@ -112,6 +112,7 @@ def columns(self:SynthesisLearner, *b) -> list: # uint8 `[B,H,W,3]` each
     with self.painting() as gen: fake = gen(*b[:n])
     return [*input_pictures(b[:n], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n:])]
 
+# %% ../nbs/07_learner.ipynb #453e0226
 @patch
 def show_results(self:SynthesisLearner, ds_idx=1, dl=None, max_n=6, figsize=None, **kwargs):
     "Show label | (edges) | fake | real for the first `max_n` items of a data set"

@@ -99,6 +99,7 @@ class Option(NamedTuple):
     words:str          # What it means
     default:object=None # What holds where it is not typed, for the help
 
+# %% ../nbs/17b_options.ipynb #9567f038
 def or_none(
     reader:Callable, # text -> value
 ) -> Callable:
@@ -110,6 +111,7 @@ def or_none(
 # %% ../nbs/17b_options.ipynb #80dbb9b9
 _by_type = {bool: bool, int: count, float: amount, str: str, Path: Path}
 
+# %% ../nbs/17b_options.ipynb #bca7b56d
 def reader_for(
     anno,    # Annotation of an argument; `inspect.Parameter.empty` where it has none
     default, # Its default

@@ -199,8 +199,8 @@ def network_folders(
     if not file.is_file(): return {'': folder}
     try: names = json.loads(file.read_text(encoding='utf-8'))['networks']
     except (ValueError, KeyError, TypeError, RecursionError, OSError): names = None
-    plain = isinstance(names, list) and names and all(isinstance(o, str) and o == Path(o).name not in ('', '..') for o in names)
-    if plain: return {o: folder/o for o in names}
+    def is_plain(o): return isinstance(o, str) and o == Path(o).name not in ('', '..')
+    if isinstance(names, list) and names and all(map(is_plain, names)): return {o: folder/o for o in names}
     raise InputError(f'{file} does not list the folders beside it', 'save the networks again')
 
 def load_networks(

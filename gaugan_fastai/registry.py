@@ -218,8 +218,8 @@ def family_named(
     raise InputError(f'there is no model {name!r} to train', f'it is one of {", ".join(sorted(families))}', 'model')
 
 def source_of(
-    family:Family,
-) -> Source:
+    family:Family, # From `family_named`
+) -> Source: # How its data are made
     "Find the data that a family learns from; raise `InputError` where nobody knows them"
     if family.data not in sources: load_families()
     if family.data in sources: return sources[family.data]

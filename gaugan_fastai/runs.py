@@ -51,8 +51,6 @@ def ruler_maps(
     return maps
 
 # %% ../nbs/17_runs.ipynb #da21a9b5
-_quicker = dict(reuse_fake=True)   # what a learner does in a run unless it is told otherwise, if it has such an option
-
 class Run:
     "Train a learner in a folder, by the clock or by epochs"
     def __init__(self,
@@ -107,20 +105,25 @@ class Run:
         if said: print('resumed with ' + '; '.join(said))
         if not self.resumed: self._write_settings()   # last: what fails before leaves the folder free
 
-    def _quicker(self):
-        "Those of the options `quicker` that the learner has"
-        return {k: v for k,v in _quicker.items() if k in self.family.usual()}
-
-    def _make(self, pretrained=None, mapping=None, **kwargs):
-        "Make the learner of the family, from trained networks where there are some"
-        if mapping and pretrained is None:
-            raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
-        if pretrained is None: return self.family.learner(self.dls, **kwargs)
-        return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
-
     def _write_settings(self):
         "Note what the run is, and its data and course, in run.json"
         write_json(self.out/'run.json', dict(self.settings, data=self.data, course=self.course))
+
+# %% ../nbs/17_runs.ipynb #1be8d26b
+_quicker = dict(reuse_fake=True)   # what a learner does in a run unless it is told otherwise, if it has such an option
+
+@patch
+def _quicker(self:Run):
+    "Those of the options `quicker` that the learner has"
+    return {k: v for k,v in _quicker.items() if k in self.family.usual()}
+
+@patch
+def _make(self:Run, pretrained=None, mapping=None, **kwargs):
+    "Make the learner of the family, from trained networks where there are some"
+    if mapping and pretrained is None:
+        raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
+    if pretrained is None: return self.family.learner(self.dls, **kwargs)
+    return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
 
 # %% ../nbs/17_runs.ipynb #cf5c0de1
 @patch

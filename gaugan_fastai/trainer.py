@@ -52,8 +52,7 @@ def _refused(self, cure): raise InputError(f'{self.__name__} {cure}')
 def from_learners(cls:TurnsLearner, *args, **kwargs): _refused(cls, 'is not made of two learners: give it the networks')
 
 @patch(cls_method=True)
-def wgan(cls:TurnsLearner, *args, **kwargs):
-    _refused(cls, 'names its losses: for a Wasserstein GAN pass objective=wasserstein')
+def wgan(cls:TurnsLearner, *args, **kwargs): _refused(cls, 'names its losses: for a WGAN pass objective=wasserstein')
 
 # %% ../nbs/06f_trainer.ipynb #0548cd52
 @patch

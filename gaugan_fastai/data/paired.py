@@ -266,6 +266,7 @@ def mark_of(
     sizes = sorted(' '.join(str(_size_of(o)) for o in item) for item in items)
     return hashlib.sha1('\n'.join(sizes).encode()).hexdigest()[:16]
 
+# %% ../../nbs/03_data.paired.ipynb #9bc59fcb
 @patch
 def settings(self:PairedDataLoaders) -> dict:
     "Give what must be the same where a run is resumed"
@@ -278,6 +279,7 @@ def facts(self:PairedDataLoaders) -> dict:
     files = any(isinstance(o, (str,Path)) for o in pairs[0])
     return dict(folder=str(Path(self.path).resolve()) if files else None, pairs=len(pairs), mark=mark_of(pairs))
 
+# %% ../../nbs/03_data.paired.ipynb #671ea1e9
 @patch
 def describe(self:PairedDataLoaders) -> str:
     "Say for a card what was trained on"
@@ -294,10 +296,11 @@ def card(self:PairedDataLoaders) -> dict:
     "Give what the card of a model says of its data"
     return dict(labels=self.labels, size=list(self.size))
 
+# %% ../../nbs/03_data.paired.ipynb #b1d33a47
 _layout = 'a folder with codes.txt and train/images, train/labels, val/images, val/labels'
-register_data('pairs', PairedDataLoaders.from_folder, 1, _layout, [
-    Option('train', names, 'Folders to train on, such as train,val', 'train'),
-    Option('valid', names, 'Folders to validate on', 'val'),
-    Option('void', void_class, "Void class: name or file id, 'auto' looks for a usual name, 'none'", 'auto'),
-    Option('decode', decoding, """What label files hold, if not ids: palette, index, or a table '{"255": "road"}'"""),
-    Option('edges', bool, 'Read instance edges too: needs train/instances and val/instances')])
+_options = [Option('train', names, 'Folders to train on, such as train,val', 'train')]
+_options += [Option('valid', names, 'Folders to validate on', 'val')]
+_options += [Option('void', void_class, "Void class: name or file id, 'auto' looks for a usual name, 'none'", 'auto')]
+_options += [Option('decode', decoding, """What label files hold, if not ids: palette, index, or '{"255": "road"}'""")]
+_options += [Option('edges', bool, 'Read instance edges too: needs train/instances and val/instances')]
+register_data('pairs', PairedDataLoaders.from_folder, 1, _layout, _options)

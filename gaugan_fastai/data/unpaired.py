@@ -174,6 +174,7 @@ def facts(self:UnpairedDataLoaders) -> dict:
     mark = ''.join(mark_of([(o,) for o in heap])[:8] for heap in (a, b))
     return {'folder': ' and '.join(folders) or None, 'photos of A': len(a), 'photos of B': len(b), 'mark': mark}
 
+# %% ../../nbs/03c_data.unpaired.ipynb #5baa60a1
 @patch
 def describe(self:UnpairedDataLoaders) -> str:
     "Say for a card what was trained on"
@@ -192,7 +193,7 @@ def card(self:UnpairedDataLoaders) -> dict:
     return dict(size=list(self.size))
 
 # %% ../../nbs/03c_data.unpaired.ipynb #89093f2a
-register_data('two heaps', UnpairedDataLoaders.from_folders, 2, 'a folder of photos of kind A, and one of kind B', [
-    Option('valid_a', Path, 'Folder of photos of A to validate on; without it a part is held back'),
-    Option('valid_b', Path, 'The same for B'),
-    Option('part', part, 'The part that is held back', .1)], size=(128, 128), bs=1)
+_options = [Option('valid_a', Path, 'Folder of photos of A to validate on; without it a part is held back')]
+_options += [Option('valid_b', Path, 'The same for B'), Option('part', part, 'The part that is held back', .1)]
+_heaps = 'a folder of photos of kind A, and one of kind B'
+register_data('two heaps', UnpairedDataLoaders.from_folders, 2, _heaps, _options, size=(128,128), bs=1)

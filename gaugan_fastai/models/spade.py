@@ -210,6 +210,7 @@ def _read_generator(state, edges=False, upsampling='normal', aspect=1.):
     factor = 2**SPADEGenerator.doublings.get(upsampling, 5)
     return config | dict(z_dim=fc[1], size=tuple(o*factor for o in start_size(fc[0]//nfs[0], aspect)))
 
+# %% ../../nbs/11_models.spade.ipynb #8267e834
 register(SPADEGenerator, family='spade', columns={r'(^|\.)mlp_shared\.0\.weight$': 0, r'^fc\.weight$': 0})
 register_checkpoint('SPADE generator', 'head_0.norm_0.mlp_shared.', SPADEGenerator, _read_generator, 'spade')
 
