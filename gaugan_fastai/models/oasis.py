@@ -130,6 +130,7 @@ class OASISGenerator(Trunk):
     segmap int64 `[B,H,W]`, H and W multiples of 32; z as in `draw_noise`. All else raises `InputError`.
     Schönfeld et al. 2021 (arXiv 2012.04781), section 3.2."""
     upsampling, factor = 'normal', 32
+    styles = property(lambda self: 'z' if self.z_dim else None, doc='What it paints by beside the map, see `Painter`')
     def __init__(self,
         n_classes:int, # Number of classes; void counts
         ngf:int=64, # Width: 16*ngf channels at the start, ngf at the end
