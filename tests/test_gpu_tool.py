@@ -35,8 +35,8 @@ def test_cells_find_what_they_need():
 def test_every_lessons_gpu_cell_is_found():
     "Five today; each needs few cells"
     found = gpu.gpu_cells()
-    assert [fn.name for fn, _ in found] == ['09_models.pix2pix.ipynb', '11_models.spade.ipynb',
-        '13_models.sean.ipynb', '15a_models.style.ipynb', '15b_finetune.ipynb']
+    assert [fn.name for fn, _ in found] == ['28_models.pix2pix.ipynb', '33_models.spade.ipynb',
+        '53_models.sean.ipynb', '35_models.style.ipynb', '76_finetune.ipynb']
     for fn, i in found:
         cells = gpu.code_cells(fn)
         places = gpu.needed(cells, i)

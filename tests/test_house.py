@@ -106,7 +106,7 @@ def test_all_has_everything_public():
     space = {}
     exec('from gaugan_fastai.all import *', space)
     lacks = sorted({f'from {m} import *' for m, name, _ in _public() if name not in space})
-    assert lacks == [], 'add these lines to nbs/19_all.ipynb'
+    assert lacks == [], 'add these lines to nbs/89_all.ipynb'
     other = {name for _, name, it in _public() if space[name] is not it}
     assert other <= KNOWN_DOUBLES, 'names of two meanings'
     assert not {'train', 'demo', 'generate'} & set(space), 'the commands are not wanted here'

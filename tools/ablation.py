@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the contenders of lesson 11b, each with several seeds on several data sets and an equal budget, and score them.
+"""Train the contenders of lesson 36, each with several seeds on several data sets and an equal budget, and score them.
 
     python tools/ablation.py --out runs/ablation --seconds 200 --data landscapes facade=../shared/data/labelmefacade
     python tools/ablation.py --out runs/ablation --table                     the table of what is there

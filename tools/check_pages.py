@@ -2,7 +2,7 @@
 """List the exercises of each lesson, and the hidden tests of their answers that follow.
 
     python tools/check_pages.py                     all of nbs/; exit 1 if an exercise has no test
-    python tools/check_pages.py nbs/06_losses.ipynb
+    python tools/check_pages.py nbs/22_losses.ipynb
 
 Exercises are the numbered lines under "## Try". Tests are `assert`s and calls of fastcore's `test_...` in `#| hide`
 cells below; a cell that is left out of tests (`#| gpu`, `#| slow`, `#| shared`, `#| eval: false`) does not count.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Race CLADE against SPADE on drawn landscapes, at equal steps and at equal minutes, and print the table of lesson 11c.
+"""Race CLADE against SPADE on drawn landscapes, at equal steps and at equal minutes, and print the table of lesson 64.
 
     OMP_NUM_THREADS=1 python tools/clade_table.py --out runs/clade --minutes 3    
         # all runs that are not there yet, then the table

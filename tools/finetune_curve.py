@@ -6,7 +6,7 @@
         --work runs/finetune --out docs/finetune
 
 First a SPADE is trained on --source for --pretrain-steps steps (or taken from --pretrained: the folder of a run or a
-model). Then two learners train on the data for each of --seeds, one from its adapted weights (lesson 15b), one from
+model). Then two learners train on the data for each of --seeds, one from its adapted weights (lesson 76), one from
 random ones, with the same batches, and are scored on --test at every number of --steps: KID (efficientnet-lite0)
 against the test photos, L1 to *the* photo, and the generator's losses as `learn.validate()` gives them, with their
 weights: against the learner's own critic, and against the adapted critic as it was before its first step, which is the

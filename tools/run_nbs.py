@@ -2,10 +2,10 @@
 """Run the lessons in place and keep their outputs.
 
     python tools/run_nbs.py                          all of nbs/, one after the other
-    python tools/run_nbs.py -j 2 nbs/00_core.ipynb nbs/04_layers.ipynb
+    python tools/run_nbs.py -j 2 nbs/70_core.ipynb nbs/20_layers.ipynb
     python tools/run_nbs.py --dry nbs/*.ipynb        run, write nothing: a test
-    python tools/run_nbs.py --check nbs/00_core.ipynb    the same, and fail unless the stored outputs came out again
-    python tools/run_nbs.py --flags "shared gpu" nbs/07_learner.ipynb
+    python tools/run_nbs.py --check nbs/70_core.ipynb    the same, and fail unless the stored outputs came out again
+    python tools/run_nbs.py --flags "shared gpu" nbs/25_learner.ipynb
 
 Exactly those cells run that `nbdev-test` would run: `#| eval: false` and the cells flagged `slow`, `gpu` or `shared`
 (`tst_flags` in pyproject.toml) are left out unless `--flags` asks for them, and keep the outputs they have. Every

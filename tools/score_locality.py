@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How local are edits of a SEAN's styles? The table of lesson 13a, for any weights.
+"""How local are edits of a SEAN's styles? The table of lesson 54, for any weights.
 
     python tools/score_locality.py data/weights/landscapes_sean
 

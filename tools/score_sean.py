@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Reconstructions by SEAN, a style for every region, against SPADE with one style for a photo: a table of lesson 13a.
+"""Reconstructions by SEAN, a style for every region, against SPADE with one style for a photo: a table of lesson 54.
 
     python tools/score_sean.py --out runs/score_sean --seconds 200 --data landscapes facade=../shared/data/labelmefacade
     python tools/score_sean.py --out runs/score_sean --table                     the table of what is there

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the small network with styles that the lesson nbs/15a_models.style.ipynb paints with, on drawn landscapes.
+"""Train the small network with styles that the lesson nbs/35_models.style.ipynb paints with, on drawn landscapes.
 
     OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --minutes 13
     OMP_NUM_THREADS=1 python tools/train_style.py data/weights/landscapes_style --norms
