@@ -4,12 +4,12 @@
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --model spade
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --resume      after it was stopped
-    OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --segmenter FOLDER         score what is there with a segmenter too
+    python tools/train_oasis.py OUT --segmenter FOLDER        score what is there with a segmenter too
 
 Scenes to train on have seeds from 1000. --minutes are processor time of the training alone, without the scoring. Every
 --every minutes the training is saved (OUT/last.pth), the averaged generator is written (OUT/model) and scored on unseen
-scenes: maps of scenes 0 ... n-1, a style each by chance, against the photos of scenes n ... 2n-1 (KID), and how far apart
-pictures of one map are (`diversity`). A line of OUT/scores.jsonl each time; pictures go to OUT/samples.
+scenes: maps of scenes 0 ... n-1, a style each by chance, against the photos of scenes n ... 2n-1 (KID), and how far
+apart pictures of one map are (`diversity`). A line of OUT/scores.jsonl each time; pictures go to OUT/samples.
 """
 import argparse, json, time
 from pathlib import Path
@@ -51,7 +51,8 @@ class Judge:
         fakes, labels = paint(gen, self.maps), self.labels
         res = dict(n=self.n, kid=kid(fakes, self.others), diversity=diversity(gen, self.maps[:12]))
         if segmenter is None: return res
-        read = lambda x: segmentation_scores(segmenter, x, self.maps, labels.n_classes, labels.void, labels.codes)['miou']
+        classes = labels.n_classes, labels.void, labels.codes
+        read = lambda x: segmentation_scores(segmenter, x, self.maps, *classes)['miou']
         return res | dict(miou=read(fakes), miou_real=read(self.photos), kid_real=kid(self.photos, self.others))
 
     def grid(self, gen, seeds=4):
@@ -81,11 +82,12 @@ class Budget(Callback):
         a, learn, self.next = self.a, self.learn, self.spent + self.a.every
         losses = {k: round(v, 3) for k, v in learn.loss_means.means('train').items()}
         learn.save('last')
-        words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {self.spent:.1f} minutes of one core, '
-        words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
+        words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), '
+        words += f'{self.spent:.1f} minutes of one core, {self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
         with learn.painting() as gen, torch.random.fork_rng():
             encoder = gen.__dict__.get('encoder')
-            save_pretrained(gen, a.out/'model', learn.dls.labels, 'Apache-2.0', words, encoder=encoder, half=True, size=[a.size]*2)
+            how = dict(encoder=encoder, half=True, size=[a.size]*2)
+            save_pretrained(gen, a.out/'model', learn.dls.labels, 'Apache-2.0', words, **how)
             line = dict(minutes=round(self.spent, 2), steps=self.steps, **self.judge.scores(gen), losses=losses)
             save_picture(self.judge.grid(gen), a.out/f'samples/{self.spent:06.2f}.png')
         with open(a.out/'scores.jsonl', 'a') as f: f.write(json.dumps(line) + '\n')
@@ -96,8 +98,9 @@ def learner(a):
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=8, size=a.size, bs=a.bs, seed=FIRST)
     set_seed(a.seed, reproducible=True)
     how = dict(preset='cpu', path=a.out, model_dir='.', reuse_fake=True)
-    if a.model == 'oasis': return oasis_learner(dls, ngf=a.ngf, ndf=a.ndf, nhidden=a.nhidden, labelmix=a.labelmix, **how)
-    return spade_learner(dls, ngf=a.ngf, nhidden=a.nhidden, z_dim=32, kl=.02, kl_mean=True, kl_warmup=.2, l1=2, **how)
+    how |= dict(ngf=a.ngf, nhidden=a.nhidden)
+    if a.model == 'oasis': return oasis_learner(dls, ndf=a.ndf, labelmix=a.labelmix, **how)
+    return spade_learner(dls, z_dim=32, kl=.02, kl_mean=True, kl_warmup=.2, l1=2, **how)
 
 def train(a, judge):
     "Train, or go on"
@@ -131,7 +134,8 @@ def main(argv=None):
     p.add_argument('--seed', type=int, default=0)
     a = p.parse_args(argv)
     if (a.minutes is None) == (a.segmenter is None): p.error('give --minutes to train, or --segmenter to score')
-    if a.minutes and not a.resume and (a.out/'last.pth').exists(): p.error(f'{a.out} holds a training: go on with --resume')
+    taken = a.minutes and not a.resume and (a.out/'last.pth').exists()
+    if taken: p.error(f'{a.out} holds a training: go on with --resume')
     a.out = a.out.resolve()
     judge = Judge(a.size, a.n)
     if a.minutes: return train(a, judge)
