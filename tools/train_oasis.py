@@ -83,7 +83,8 @@ class Budget(Callback):
         losses = {k: round(v, 3) for k, v in learn.loss_means.means('train').items()}
         learn.save('last')
         words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), '
-        words += f'{self.spent:.1f} minutes of one core, {self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
+        words += f'{self.spent:.1f} minutes of one core, '
+        words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
         with learn.painting() as gen, torch.random.fork_rng():
             encoder = gen.__dict__.get('encoder')
             how = dict(encoder=encoder, half=True, size=[a.size]*2)
