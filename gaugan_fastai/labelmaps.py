@@ -236,7 +236,8 @@ def label_maps(
     look:bool=True, # See `LabelMaps`
 ) -> LabelMaps:
     "Make the `LabelMaps` of a forward; raise `InputError` where edges are missing or not expected, or classes differ"
-    maps = _there_already(segmap, edges, n_classes) or LabelMaps(segmap, edges, n_classes, look)
+    maps = _there_already(segmap, edges, n_classes)
+    if maps is None: maps = LabelMaps(segmap, edges, n_classes, look)
     if maps.n_classes != n_classes:
         raise InputError(f'the label maps have {maps.n_classes} classes, but the model has {n_classes}: '
             'they belong to different data sets')
