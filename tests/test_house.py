@@ -19,7 +19,7 @@ def found(): return house.count(ROOT)
 KNOWN_CIRCLES = set()
 KNOWN_DOUBLES = {'modulation'}
 KNOWN_PRIVATE = set()
-LONG_LINES, DENSE_LINES = 63, 15
+LONG_LINES, DENSE_LINES = 0, 0
 
 def test_no_circle(found):
     assert set(found['circles of imports']) - KNOWN_CIRCLES == set(), 'modules import each other: move what both need below them'

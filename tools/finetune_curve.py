@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, CancelFitException, set_seed
 from PIL import Image
-from gaugan_fastai.cli import hw, names, table
+from gaugan_fastai.options import hw, names, table
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.finetune import tell_matches

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 "Draw the embedded data: `python tools/make_data.py` writes data/landscapes and data/maps, `... FOLDER` elsewhere"
-import sys
+import argparse
 from pathlib import Path
 from PIL import Image
 from gaugan_fastai.data.canvas import *
@@ -113,6 +113,8 @@ def write_maps(path):
     for f in MAPS: Image.fromarray(f()).save(path/f'{f.__name__}.png', optimize=True)
 
 if __name__ == '__main__':
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent/'data'
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('root', nargs='?', type=Path, default=Path(__file__).resolve().parent.parent/'data', help='the folder')
+    root = p.parse_args().root
     write_landscapes(root/'landscapes', n_train=24, n_val=8, size=128, seed=0)
     write_maps(root/'maps')

@@ -109,8 +109,8 @@ class NoisySPADE(nn.Module):
         self.mlp_gamma, self.mlp_beta = conv(nhidden, nf), conv(nhidden, nf)
 
     def forward(self, x, maps, double=False, slope=None, out=None):
-        if by_patterns(x) and maps.has_patterns and can_be_exact(self):
-            return spade_exact(self._of_patterns(maps), x, maps, double, slope)
+        exact = by_patterns(x) and maps.has_patterns and can_be_exact(self)
+        if exact: return spade_exact(self._of_patterns(maps), x, maps, double, slope)
         if double: x = upsample2(x)
         actv = self.mlp_shared(maps.at(x.shape[-2:], self.mlp_gamma.weight.dtype))
         return bend(self.first_norm(x)*(1 + self.mlp_gamma(actv)) + self.mlp_beta(actv), slope)
