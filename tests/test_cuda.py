@@ -10,6 +10,7 @@ from gaugan_fastai.core import instance_edges
 from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.fast.choice import ways
+from gaugan_fastai.models.clade import clade_learner
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
@@ -27,6 +28,7 @@ families = dict(
     spade=lambda dls: spade_learner(dls, 'cpu', **tiny),
     spade_z=lambda dls: spade_learner(dls, 'cpu', z_dim=8, **tiny),
     sean=lambda dls: sean_learner(dls, 'cpu', style_dim=16, width=8, **tiny),
+    clade=lambda dls: clade_learner(dls, 'cpu', ngf=8, ndf=8, perceptual=None),
     pix2pix=lambda dls: pix2pix_learner(dls, ngf=8, average=.9, dropout=0.))
 
 @pytest.fixture(params=families)

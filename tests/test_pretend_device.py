@@ -11,6 +11,7 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.encoder import encode
 from gaugan_fastai.fast.choice import asked, ways
 from gaugan_fastai.losses import PerceptualLoss
+from gaugan_fastai.models.clade import clade_learner
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import spade_learner
@@ -25,11 +26,12 @@ families = dict(
     spade=lambda dls: spade_learner(dls, 'cpu', **tiny),
     spade_z=lambda dls: spade_learner(dls, 'cpu', z_dim=8, **tiny),
     sean=lambda dls: sean_learner(dls, 'cpu', style_dim=8, width=4, **tiny),
+    clade=lambda dls: clade_learner(dls, 'cpu', ngf=4, ndf=4, perceptual=None),
     pix2pix=lambda dls: pix2pix_learner(dls, ngf=4, average=.9))
 # How often a training step waits for the device, its two copies of the batch included. Where it has fallen, lower
 # the figure here and in docs/gpu.md.
-most_waits = dict(dense=dict(spade=6, spade_z=6, sean=6, pix2pix=6),
-    patterns=dict(spade=7, spade_z=7, sean=7, pix2pix=7))
+most_waits = dict(dense=dict(spade=6, spade_z=6, sean=6, clade=6, pix2pix=6),
+    patterns=dict(spade=7, spade_z=7, sean=7, clade=7, pix2pix=7))
 
 # The same where a worker has checked the ids, and holds them on the CPU for who asks for patterns
 most_waits_with_worker = 5
