@@ -17,7 +17,7 @@ house = _tool()
 def found(): return house.count(ROOT)
 
 KNOWN_CIRCLES = set()
-KNOWN_DOUBLES = {'modulation'}
+KNOWN_DOUBLES = set()
 KNOWN_PRIVATE = set()
 LONG_LINES, DENSE_LINES = 0, 0
 

@@ -114,7 +114,8 @@ def write_maps(path):
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('root', nargs='?', type=Path, default=Path(__file__).resolve().parent.parent/'data', help='the folder')
+    usual = Path(__file__).resolve().parent.parent/'data'
+    p.add_argument('root', nargs='?', type=Path, default=usual, help='the folder')
     root = p.parse_args().root
     write_landscapes(root/'landscapes', n_train=24, n_val=8, size=128, seed=0)
     write_maps(root/'maps')

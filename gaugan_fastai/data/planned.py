@@ -16,7 +16,7 @@ from ..fast.modulation import repeats_enough
 def spade_sums(
     plan, # `SizePlan`
     nhidden:int=64, # Hidden channels of the modulation, see `repeats_enough`
-    few:int=300, # Up to so many patterns, gather first, see `modulation`
+    few:int=300, # Up to so many patterns, gather first, see `modulation_cheapest`
 ) -> list: # Of `RowSum`
     "Make the sums that a SPADE layer asks for at one size"
     first = plan.windows(3)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from types import SimpleNamespace
 
 from .choice import asks_gradient
-from .modulation import Remember, modulation
+from .modulation import Remember, modulation_cheapest
 from .pixels import modulate, modulated, norm_stats
 from ..patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded, works
 
@@ -128,7 +128,7 @@ def sean_rows(
     styles, # `StyleCodes`; None for a layer without styles
 ) -> tuple: # Rows `[n,2C]` and the patterns they belong to
     "Compute gamma and beta of every pattern, labels and styles blended"
-    rows, second = modulation(plan, layer.Spade.mlp_shared[0], layer.Spade.mlp_gamma, layer.Spade.mlp_beta)
+    rows, second = modulation_cheapest(plan, layer.Spade.mlp_shared[0], layer.Spade.mlp_gamma, layer.Spade.mlp_beta)
     if not layer.styled: return rows, second
     regions = plan.once(Regions)
     table = style_table(layer, styles.codes, regions)
@@ -196,7 +196,7 @@ def _paint(layer, x, plan, styles, noise, **how):
     tensors += norm.running_mean, norm.running_var
     kernels = layer.kept.kernels(lambda *_: _for_painting(layer), *tensors)
     labels, _, bias = kernels
-    def make(*_): return modulation(plan, layer.Spade.mlp_shared[0], *labels, keep=layer.kept.taps)
+    def make(*_): return modulation_cheapest(plan, layer.Spade.mlp_shared[0], *labels, keep=layer.kept.taps)
     rows, patterns = layer.kept.rows(make, plan, kernels)
     if layer.styled:
         regions = plan.once(Regions)
