@@ -53,6 +53,7 @@ def answer(fn, pipe):
     "In the fork: run a lesson, tell the server, and end as any process does"
     with open(os.devnull, 'w') as nowhere:
         for o in (1, 2): os.dup2(nowhere.fileno(), o)
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # as a kernel has it; a job in the background has none
     os.chdir(fn.parent)
     sys.path[:] = ['', *(o for o in sys.path[1:] if o != str(ROOT/'tools'))]
     with tempfile.TemporaryDirectory() as os.environ['IPYTHONDIR']: wrong = run(fn)
