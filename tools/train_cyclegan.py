@@ -9,14 +9,15 @@ Minutes are those of the processor: a pause costs nothing. Every two minutes the
 `--resume` goes on with it) and 64 places are measured, which is not counted: a line of OUT/scores.csv each. At the end
 OUT holds the generators, scores.json with those who learn nothing beside, and pictures.png: A, as B, the truth.
 """
-import argparse, csv, json, time
+import argparse, csv, json
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
 from PIL import Image
+from train_style import Spent as OfProcessor
 from fastai.vision.all import Callback, DataLoader, DataLoaders, Tensor, set_seed
-from gaugan_fastai.callbacks import ModelAverage, TimeBudget
+from gaugan_fastai.callbacks import ModelAverage
 from gaugan_fastai.critics import PatchCritic
 from gaugan_fastai.data.unpaired import UnpairedDataLoaders, scene_of_kind
 from gaugan_fastai.losses import bce
@@ -62,17 +63,8 @@ def pair_loaders(a, b, bs):
     dls.n_inp = 1
     return dls
 
-class Spent(TimeBudget):
-    "A budget of processor time, partly spent by an earlier process; what lies between `pause` and `go` is free"
-    def __init__(self, minutes, spent=0.):
-        super().__init__(minutes, clock=time.process_time)
-        self.spent = spent
-
-    def before_fit(self):
-        super().before_fit()
-        self.start -= 60*self.spent
-
-    def total(self): return (self.clock() - self.start)/60
+class Spent(OfProcessor):
+    "What lies between `pause` and `go` is free"
     def pause(self): self.paused = self.clock()
     def go(self): self.start += self.clock() - self.paused
 
