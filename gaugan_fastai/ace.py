@@ -63,7 +63,7 @@ class SEAN(nn.Module):
         painted = style_map(self, maps.ids(size)[0], codes)
         styles = self.conv_gamma(painted), self.conv_beta(painted)
         mix = self.mix().view(2, -1, 1, 1)
-        return [torch.lerp(l, s, m) for l, s, m in zip(labels, styles, mix)]
+        return [torch.lerp(l, s, m.to(l)) for l, s, m in zip(labels, styles, mix)]
 
     def _can_be_exact(self, x):
         if not by_patterns(x) or hooked(self.param_free_norm) or not can_be_exact(self.Spade): return False

@@ -2,7 +2,7 @@
 
 `GAUGAN_TEST_DEVICE=cpu` runs it on the CPU, where it shows that the tests themselves run."""
 import copy, os, threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 import numpy as np, pytest, torch
 from fastai.vision.all import set_seed
 from gaugan_fastai import metrics
@@ -11,11 +11,11 @@ from gaugan_fastai.data.landscapes import draw_landscape
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.models.clade import clade_learner
+from gaugan_fastai.models.oasis import oasis_learner
 from gaugan_fastai.models.pix2pix import pix2pix_learner
 from gaugan_fastai.models.sean import sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
-from gaugan_fastai.turns import critic_turn, generator_turn
 
 device = torch.device(os.environ.get('GAUGAN_TEST_DEVICE', 'cuda'))
 if device.type == 'cuda' and device.index is None: device = torch.device('cuda', 0)
@@ -29,7 +29,10 @@ families = dict(
     spade_z=lambda dls: spade_learner(dls, 'cpu', z_dim=8, **tiny),
     sean=lambda dls: sean_learner(dls, 'cpu', style_dim=16, width=8, **tiny),
     clade=lambda dls: clade_learner(dls, 'cpu', ngf=8, ndf=8, perceptual=None),
+    oasis=lambda dls: oasis_learner(dls, 'cpu', ngf=8, ndf=8, nhidden=16, z_dim=8),
     pix2pix=lambda dls: pix2pix_learner(dls, ngf=8, average=.9, dropout=0.))
+
+with_noise = 'spade_z', 'oasis'
 
 @pytest.fixture(params=families)
 def family(request): return request.param
@@ -64,7 +67,7 @@ def batch(where, dtype=torch.float32):
 
 def inputs(gan, segmaps, photos): return (segmaps, photos) if hasattr(gan, 'edits') else (segmaps,)
 def style(family, where, dtype=torch.float32):
-    return dict(z=torch.linspace(-1, 1, 8).to(where, dtype)[None]) if family == 'spade_z' else {}
+    return dict(z=torch.linspace(-1, 1, 8).to(where, dtype)[None]) if family in with_noise else {}
 
 @pytest.fixture
 def plain():
@@ -76,24 +79,31 @@ def way(request):
     "What a GPU does by itself (dense), and what it does where somebody asks for patterns"
     with ways(exact=True if request.param == 'by patterns' else None): yield request.param
 
+@contextmanager
+def drawn_on_cpu():
+    "Random numbers are drawn on the CPU, as float32: a stream of bfloat16, or of a GPU, may hold others"
+    real = {k: getattr(torch, k) for k in ('randn', 'rand')}
+    def draw(k): return lambda *args, device=None, dtype=None, **kw: real[k](*args, **kw).to(device or 'cpu', dtype)
+    for k in real: setattr(torch, k, draw(k))
+    try: yield
+    finally:
+        for k, f in real.items(): setattr(torch, k, f)
+
 def turns(gan, where, dtype):
     "Losses and gradients of both turns, on the CPU in float64; what is drawn by chance is drawn on the CPU"
     gan, out, grads = gan.to(where, dtype).train(), [], {}
     segmaps, photos = batch(where, dtype)
-    xb, real = inputs(gan, segmaps, photos), torch.randn
-    # drawn as float32: a stream of bfloat16 may hold other numbers
-    torch.randn = lambda *args, device=None, dtype=None, **kwargs: real(*args, **kwargs).to(device or 'cpu', dtype)
-    try:
-        for name, turn in (('generator', generator_turn), ('critic', critic_turn)):
+    xb, made = gan.prepare(*inputs(gan, segmaps, photos)), None
+    with drawn_on_cpu():
+        for turn in gan.turns:
             torch.manual_seed(5)
-            if name == 'generator': fake, losses = gan(*xb, photo=photos, turn=turn)
-            else: losses = gan(*xb, photo=photos, fake=fake, turn=turn)
-            movers = gan.movers(name)
+            losses = gan(*xb, turn=turn.losses, target=photos, made=made)
+            if isinstance(losses, tuple): made, losses = losses
+            movers = turn.movers
             found = torch.autograd.grad(sum(losses.values()), movers, allow_unused=True)
             out += losses.values()
             found = [torch.zeros_like(p) if g is None else g for p, g in zip(movers, found)]
-            grads[name] = torch.cat([o.flatten() for o in found])
-    finally: torch.randn = real
+            grads[turn.name] = torch.cat([o.flatten() for o in found])
     return torch.stack(out).detach().double().cpu(), {k: v.double().cpu() for k, v in grads.items()}
 
 def close(a, b, share):
@@ -195,7 +205,7 @@ def test_predict_and_averages(family):
     "predict paints with the averaged weights, and the live ones are untouched"
     learn = trained(family)
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    how = dict(seed=1) if family == 'spade_z' else {}
+    how = dict(seed=1) if family in with_noise else {}
     pictures = [np.asarray(learn.predict(ids(1), **how)).astype(int) for _ in range(2)]
     assert pictures[0].shape == (64, 64, 3) and abs(pictures[0] - pictures[1]).max() <= 1
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())

@@ -9,6 +9,7 @@ from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.finetune import adapt_classes, learner_from, trained_networks
 from gaugan_fastai.models.sean import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
@@ -55,6 +56,16 @@ def test_a_run_leaves_what_painting_needs(name, runs):
     assert from_pretrained(runs/name/'model/critic').n_classes == gen.n_classes
     assert len(list((runs/name/'samples').glob('*.png'))) == 1
     if name == 'sean': assert gen.usual is not None and len(gen.usual_classes()) > 9
+
+@pytest.mark.parametrize('exact', [True, False], ids=['by patterns', 'dense'])
+@pytest.mark.parametrize('name', names)
+def test_it_trains_in_bfloat16(name, exact):
+    "Mixed precision, both ways to compute: weights stay float32 and finite (a GPU takes the dense way)"
+    dls = PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=2)
+    learn = registry.families[name].learner(dls, ngf=4, **known(name, preset='cpu', perceptual=None))
+    learn.to_bf16()
+    with ways(exact=exact), learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in learn.model.parameters())
 
 @pytest.mark.parametrize('name', names)
 def test_it_is_painted_with(name, runs, scenes, tmp_path):

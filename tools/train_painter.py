@@ -1,14 +1,16 @@
 #!/usr/bin/env python
-"""Train a SPADE painter in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples, history.
+"""Train SPADE, SEAN or OASIS in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples, history.
 
     python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32               drawn landscapes, with styles
     python tools/train_painter.py OUT --minutes 8 --sizes 96x128 192x256 --data ../shared/data/camvid --train train,val
     python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
+    python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32 --model oasis
 
-A later stage doubles the size and goes on with generator, encoder and critic of the one before: its generator doubles
-once more (`upsampling='more'`), and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
+A later stage doubles the size and goes on with generator, encoder and critic of the one before: SPADE's generator
+doubles once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
 OUT/model, from two minutes on. A training that was broken off is not gone on with: --start OUT/model begins from its
-weights. `--way auto` times a few steps of each way to compute them and takes the quickest.
+weights. `--way auto` times a few steps of each way to compute them and takes the quickest; `--bf16` trains in mixed
+precision.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor
@@ -112,17 +114,18 @@ class Tell(Callback):
 def leave(a, learn, words):
     "Write the averaged generator with its encoder to OUT/model, 16 bits a number"
     steps = learn.model_average.t
+    if hasattr(learn, 'usual_codes'): learn.usual_codes()   # SEAN's go along with the weights
     with learn.painting() as gen:
         save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=gen.__dict__.get('encoder'), half=True,
             licence=a.licence, training=f'{words}, {steps} steps', size=list(learn.dls.size))
 
 def next_generator(folder, size):
-    "The generator of the stage before, doubling once more"
+    "The generator of the stage before; SPADE's doubles once more"
     gen = from_pretrained(folder)
-    if tuple(size) == tuple(gen.card['size']): return gen
+    if gen.card['model'] == 'OASISGenerator' or tuple(size) == tuple(gen.card['size']): return gen
     if gen.upsampling != 'normal': raise SystemExit('train_painter: a painter can double once more, not twice')
     gen.upsampling, gen.factor = 'more', 2*gen.factor
-    if gen.z_dim: gen.size = tuple(size)
+    if getattr(gen, 'z_dim', None): gen.size = tuple(size)
     return gen
 
 def pretrained(a, i, size):
@@ -132,24 +135,38 @@ def pretrained(a, i, size):
     gen, critic = next_generator(before, size), before/'critic'
     return gen, from_pretrained(critic) if (critic/'model.json').is_file() else None
 
+def options(a, begun):
+    "Options of the learner: widths and styles of a network that begins, and what its losses are"
+    widths = dict(ndf=a.ndf) if begun else dict(ngf=a.ngf, nhidden=a.nhidden, ndf=a.ndf)
+    if begun: widths |= dict(pretrained=begun)
+    elif a.model != 'sean': widths |= dict(widths=a.widths)
+    if a.z_dim and not begun: widths |= dict(z_dim=a.z_dim)
+    if a.model == 'oasis': return widths | dict(labelmix=a.labelmix, average=a.average)
+    styles = dict(kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
+    net = 'efficientnet-lite0' if a.perceptual else None
+    losses = dict(l1=a.l1, perceptual_weight=a.perceptual, perceptual=net)
+    layers = dict(n_layers=a.n_layers) if a.model == 'spade' else {}
+    return layers | dict(average=a.average) | widths | styles | losses
+
+def losses_in_words(a):
+    if a.model == 'oasis': return f'a critic that names pixels + {a.labelmix:g} LabelMix'
+    kl = f' + {a.kl:g} KL (mean over the batch)' if a.z_dim else ''
+    return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}'
+
 def run_stage(a, i, size, minutes):
     out, dls = a.out/f'stage_{i}', loaders(a, size, a.bs[i])
     begun = pretrained(a, i, size)
-    styles = dict(z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
-    widths = dict(ngf=a.ngf, nhidden=a.nhidden, widths=a.widths, ndf=a.ndf, n_layers=a.n_layers)
-    if begun: widths, styles = dict(ndf=a.ndf, n_layers=a.n_layers), {k: v for k, v in styles.items() if k != 'z_dim'}
     set_seed(a.seed + i)
-    if begun: styles |= dict(pretrained=begun)
-    run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, preset='small', l1=a.l1,
-        perceptual_weight=a.perceptual, perceptual='efficientnet-lite0' if a.perceptual else None, **widths, **styles)
+    run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, model=a.model, preset='small',
+        **options(a, begun))
+    if a.bf16: run.learn.to_bf16()
     ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
     batch = dls.train.one_batch()
     way = quickest(run.learn, ways, batch) if len(ways) > 1 else ways[0]
     n = len(dls.train_ds)//getattr(a, 'repeat', 1)
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
-        f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1'
-        f'{f" + {a.kl:g} KL (mean over the batch)" if a.z_dim else ""}; '
+        f'{losses_in_words(a)}; '
         f'made by tools/train_painter.py {a.words}; {a.stages}'
         f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
@@ -183,6 +200,10 @@ def main(argv=None):
     p.add_argument('--kl', type=float, default=.02)
     p.add_argument('--l1', type=float, default=1.)
     p.add_argument('--perceptual', type=float, default=10.)
+    p.add_argument('--model', choices=['spade', 'sean', 'oasis'], default='spade')
+    p.add_argument('--labelmix', type=float, default=10.)
+    p.add_argument('--average', type=float, default=.999, help='decay of the averaged weights')
+    p.add_argument('--bf16', action='store_true', help='mixed precision')
     p.add_argument('--licence', default='Apache-2.0')
     p.add_argument('--way', default='auto', help='auto, ours, dense, dense last')
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')

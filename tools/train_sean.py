@@ -1,15 +1,18 @@
 #!/usr/bin/env python
-"""Train the small SEAN that the lessons paint with: drawn landscapes, on one core; minutes are processor time.
+"""Train the SEAN that the lessons paint with on drawn landscapes; minutes are processor time, on a GPU of the clock.
 
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40
     OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40 --resume       after it was stopped
     python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights
+    python tools/train_sean.py OUT --minutes 8 --size 128 --ngf 20 --style-dim 32 --device cuda --workers 4
 
 In most of the training photos every class is painted in the style of a day of its own, so that a region's style says
 nothing of the others'; and --locality weighs a loss that asks for edits that stay in their region. Checkpoints, history
 and sample pictures go into the first folder. The data are drawn by our own code.
 """
-import argparse, json, sys, time
+import argparse, json, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import CancelFitException, set_seed
@@ -35,22 +38,26 @@ def mixed_scene(seed, size, share=.9):
         photo = np.where((segmap == k)[..., None], day, photo)
     return segmap, photo
 
+def stacked_scene(job): return np.dstack(mixed_scene(*job))
+
 def mixed_scenes(n, size, file):
     "Mixed scenes from seed 1000 on; drawn once and kept in `file`"
-    if not file.exists(): np.savez(file, *(np.dstack(mixed_scene(1000 + i, size)) for i in range(n)))
+    if not file.exists():
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context('fork')) as pool:
+            np.savez(file, *pool.map(stacked_scene, [(1000 + i, size) for i in range(n)], chunksize=8))
     with np.load(file) as kept: scenes = [kept[k] for k in kept.files[:n]]
     return [(o[..., 0], o[..., 1:]) for o in scenes]
 
-def make_dls(run, n, seed, n_valid=32, size=64, bs=8):
+def make_dls(run, n, seed, n_valid=32, size=64, bs=8, **how):
     "Loaders of mixed scenes; those to validate on are whole, seeds 0.."
     valid = [draw_landscape(i, size)[:2] for i in range(n_valid)]
     train = mixed_scenes(n, size, run/'scenes.npz')
-    return PairedDataLoaders.from_pairs(train, valid, landscape_labels(), size, bs, seed=seed)
+    return PairedDataLoaders.from_pairs(train, valid, landscape_labels(), size, bs, seed=seed, **how)
 
 class Budget(TimeBudget):
-    "A `TimeBudget` in minutes of processor time, of which a part is spent already, and which may stop before its end"
-    def __init__(self, minutes, spent=0., part=None):
-        super().__init__(minutes, time.process_time)
+    "A `TimeBudget` in minutes of a clock, of which a part is spent already, and which may stop before its end"
+    def __init__(self, minutes, spent=0., part=None, clock=time.process_time):
+        super().__init__(minutes, clock)
         self.spent, self.part = spent, part
     def before_fit(self):
         super().before_fit()
@@ -64,7 +71,8 @@ class KeepSpent(Keep):
     def _save(self):
         super()._save()
         steps, budget = self.learn.model_average.t, self.learn.budget
-        text = json.dumps(dict(minutes=round((budget.clock() - budget.start)/60, 2), steps=steps))
+        where = torch.cuda.get_device_name() if self.learn.dls.device.type == 'cuda' else 'one core'
+        text = json.dumps(dict(minutes=round((budget.clock() - budget.start)/60, 2), steps=steps, where=where))
         (Path(self.path)/'spent.json').write_text(text)
 
     def after_fit(self): self._save()
@@ -77,6 +85,13 @@ def main(argv=None):
     p.add_argument('--n', type=int, default=2400, help='scenes to train on')
     p.add_argument('--size', type=int, default=64, help='pixels of a side')
     p.add_argument('--ngf', type=int, default=WIDTHS['ngf'], help='width of the generator')
+    p.add_argument('--style-dim', type=int, default=WIDTHS['style_dim'], help='length of a style code')
+    p.add_argument('--nhidden', type=int, default=WIDTHS['nhidden'], help='hidden channels of the label branch')
+    p.add_argument('--width', type=int, default=WIDTHS['width'], help='width of the style encoder')
+    p.add_argument('--ndf', type=int, default=WIDTHS['ndf'], help='width of the critic')
+    p.add_argument('--average', type=float, default=LOSSES['average'], help='decay of the averaged weights')
+    p.add_argument('--device', default='cpu')
+    p.add_argument('--workers', type=int, default=0, help='processes that load')
     p.add_argument('--bs', type=int, default=8, help='batch size')
     p.add_argument('--lr', type=float, default=1.5e-3, help='base learning rate')
     p.add_argument('--locality', type=float, default=LOCALITY,
@@ -90,17 +105,21 @@ def main(argv=None):
     run, spent = Path(a.run), dict(minutes=0., steps=0)
     run.mkdir(parents=True, exist_ok=True)
     if a.resume or a.save: spent = json.loads((run/'spent.json').read_text())
-    set_seed(spent['steps'], reproducible=True)
-    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], size=a.size, bs=a.bs)
+    set_seed(spent['steps'], reproducible=a.device == 'cpu')
+    how = dict(device=torch.device(a.device), num_workers=a.workers)
+    dls = make_dls(run, 512 if a.save else a.n, spent['steps'], size=a.size, bs=a.bs, **how)
     grid = StyleGrid(6, path=run/'samples')
     terms = dict(locality=locality_term(a.locality, a.margin)) if a.locality else None
-    widths = WIDTHS | dict(ngf=a.ngf)
-    learn = sean_learner(dls, path=run, cbs=[grid], locality=a.locality, terms=terms, **widths, **LOSSES)
+    widths = {k: getattr(a, k) for k in WIDTHS}
+    losses = LOSSES | dict(average=a.average)
+    learn = sean_learner(dls, path=run, cbs=[grid], locality=a.locality, terms=terms, **widths, **losses)
     if a.resume or a.save: learn.load('last')
     if a.save: return save(learn, a.save, spent, a.note and f'. {a.note}')
     if spent['minutes'] >= a.minutes:
         raise InputError(f'the run has had its {a.minutes} minutes', 'give more with --minutes')
-    cbs = [Budget(a.minutes, spent['minutes'], a.part), KeepSpent('last', 1, run)]
+    clock = time.process_time if a.device == 'cpu' else time.monotonic
+    if a.device != 'cpu': torch.set_float32_matmul_precision('high')
+    cbs = [Budget(a.minutes, spent['minutes'], a.part, clock), KeepSpent('last', 1, run)]
     with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
     return 0
 
@@ -111,8 +130,8 @@ def save(learn, folder, spent, note=''):
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
     h, w = learn.dls.size
     training = (f'{h}x{w} landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style '
-        f'of a day of its own; {spent["minutes"]:.0f} minutes of one core, about {spent["steps"]} steps; hinge, '
-        f'feature matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
+        f'of a day of its own; {spent["minutes"]:.0f} minutes of {spent.get("where", "one core")}, about {spent["steps"]} steps; hinge, feature '
+        f' matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
     card = dict(training=training, size=[h, w], valid=dict(pictures=len(maps), l1=round(l1, 4)))
     with learn.painting() as gen:
         save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', **card)
