@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Train SPADE, SEAN or OASIS in stages of growing size, by the clock, on a GPU or a CPU; leave weights, samples, history.
+"""Train SPADE, SEAN or OASIS in stages of growing size, by the clock, on a GPU or a CPU; leave weights and samples.
 
     python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32               drawn landscapes, with styles
     python tools/train_painter.py OUT --minutes 8 --sizes 96x128 192x256 --data ../shared/data/camvid --train train,val
     python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
     python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32 --model oasis
 
-A later stage doubles the size and goes on with generator, encoder and critic of the one before: SPADE's generator
-doubles once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a `Run` in OUT/stage_N. The result lies in
-OUT/model, from two minutes on. A training that was broken off is not gone on with: --start OUT/model begins from its
-weights. `--way auto` times a few steps of each way to compute them and takes the quickest; `--bf16` trains in mixed
-precision.
+A later stage doubles the size and goes on with generator, encoder and critic of the one before: the generator doubles
+once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a
+`Run` in OUT/stage_N. The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on
+with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
+the quickest; `--bf16` trains in mixed precision.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor

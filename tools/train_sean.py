@@ -130,8 +130,9 @@ def save(learn, folder, spent, note=''):
     with learn.painting() as gen: l1 = (gen(maps, photos) - photos).abs().mean().item()
     h, w = learn.dls.size
     training = (f'{h}x{w} landscapes drawn by gaugan_fastai.data.landscapes, in most of them each class in the style '
-        f'of a day of its own; {spent["minutes"]:.0f} minutes of {spent.get("where", "one core")}, about {spent["steps"]} steps; hinge, feature '
-        f' matching, L1, a perceptual and a locality loss (tools/train_sean.py){note}')
+        f'of a day of its own; {spent["minutes"]:.0f} minutes of {spent.get("where", "one core")}, about '
+        f'{spent["steps"]} steps; hinge, feature matching, L1, a perceptual and a locality loss '
+        f'(tools/train_sean.py){note}')
     card = dict(training=training, size=[h, w], valid=dict(pictures=len(maps), l1=round(l1, 4)))
     with learn.painting() as gen:
         save_pretrained(gen, folder, learn.labels, half=True, licence='Apache-2.0', **card)
