@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
 from .labelmaps import label_maps
-from .fast.choice import by_patterns, hooked
-from .patterns import as_plain, label_conv, recorded
-from .fast.reads import halved, pooled_label_conv, pooled_planes, sums_pay
+from .fast.choice import hooked
+from .fast.reads import beside, halved, label_reads
+from .patterns import as_plain, recorded
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/21_critics.ipynb #c4e6f8a2
@@ -108,9 +108,8 @@ class MultiScaleCritic(nn.Module):
     def forward(self, segmap, image, edges=None):
         image = as_plain(image)
         maps = self.maps_of(segmap, image, edges)
-        if recorded() or self._is_hooked(): reads = _side_by_side(self, maps, image)
-        elif by_patterns(image): reads = _by_patterns(self, maps, image)
-        else: reads = _by_planes(self, maps, image)
+        plain = recorded() or self._is_hooked()
+        reads = _side_by_side(self, maps, image) if plain else label_reads(self.first_layers(), maps, image)
         return [critic(x, labels) for critic,(x, labels) in zip(self.children(), reads)]
 
     def maps_of(self, segmap, image, edges=None):
@@ -122,41 +121,16 @@ class MultiScaleCritic(nn.Module):
         raise InputError(f'{n} label maps of {maps.size[0]}x{maps.size[1]} do not fit images of shape {shape}: '
             'give images of that size, as many as maps or a multiple')
 
+    def first_layers(self): return [o.model0[0] for o in self.children()]
     def _is_hooked(self): return any(hooked(o.model0, *o.model0) for o in self.children())
 
 # %% ../nbs/21_critics.ipynb #20b5b03b
-def _beside(planes, x):
-    times = x.shape[0]//planes.shape[0]
-    return torch.cat([planes.to(x.dtype).repeat(times, 1, 1, 1), x], 1)
-
 def _side_by_side(critic, maps, image):
     "What each scale gets, as the paper writes it: planes and picture as one tensor, and nothing done before"
-    x = _beside(maps.at(maps.size, image.dtype), image)
+    x = beside(maps.at(maps.size, image.dtype), image)
     for i,_ in enumerate(critic.children()):
         if i: x = halved(x)
         yield x, None
-
-# %% ../nbs/21_critics.ipynb #20b5b03d
-def _by_planes(critic, maps, image):
-    "The picture for each scale, and what its first layer makes of the labels' planes: once a map"
-    planes, x = maps.at(maps.size, image.dtype), image
-    for i,scale in enumerate(critic.children()):
-        if i: planes,x = halved(planes),halved(x)
-        conv = scale.model0[0]
-        yield x, F.conv2d(planes, conv.weight[:,:planes.shape[1]], None, conv.stride, conv.padding)
-
-# %% ../nbs/21_critics.ipynb #b50dd4d1
-def _by_patterns(critic, maps, image):
-    "The same from sums of rows; where these do not pay, averages lie beside the picture from the second scale on"
-    plan, x, scales = maps.plan(maps.size), image, list(critic.children())
-    for i,scale in enumerate(scales):
-        if i: x = halved(x)
-        conv, labels = scale.model0[0], None
-        how = dict(weight=conv.weight[:,:plan.n_in], stride=conv.stride[0], padding=conv.padding[0])
-        if i==0: labels = label_conv(plan, **how)
-        elif i==1 and len(scales)==2 and sums_pay(plan): labels = pooled_label_conv(plan, **how)
-        elif i==1: x = _beside(pooled_planes(plan, x.device, torch.promote_types(x.dtype, torch.float32)), x)
-        yield x, labels
 
 # %% ../nbs/21_critics.ipynb #14b05001
 from .registry import classes_read, register, register_checkpoint, shape_of

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['hinge', 'least_squares', 'bce', 'wasserstein', 'gan_objectives', 'perceptual_nets', 'GANObjective',
-           'feature_matching', 'kl_loss', 'lite0_input', 'lite0', 'Lite0Features', 'lite0_features', 'VGG19Features',
-           'PerceptualLoss']
+           'feature_matching', 'lite0_input', 'lite0', 'Lite0Features', 'lite0_features', 'PerceptualLoss',
+           'VGG19Features', 'kl_loss']
 
 # %% ../nbs/22_losses.ipynb #459b9435
 import torch
@@ -68,18 +68,6 @@ def feature_matching(
     pairs = []
     for fs,rs in zip(fake_feats, real_feats, strict=True): pairs += zip(fs[:-1], rs[:-1], strict=True)
     return sum(F.l1_loss(f, r.detach()) for f,r in pairs)/len(fake_feats)
-
-# %% ../nbs/22_losses.ipynb #0a65034b
-def kl_loss(
-    mu:Tensor, # `[B,z_dim]`, means
-    logvar:Tensor, # `[B,z_dim]`, logarithms of the variances
-    per_sample:bool=False, # One number for each item instead of the sum over the batch?
-)->Tensor: # Scalar, or `[B]`
-    """Compute the Kullback-Leibler divergence of N(mu, exp(logvar)) from N(0, 1), summed over dimensions (and batch).
-
-    SPADE, arXiv 1903.07291."""
-    kl = -0.5*(1+logvar-mu**2-logvar.exp()).sum(-1)
-    return kl if per_sample else kl.sum()
 
 # %% ../nbs/22_losses.ipynb #b41b5774
 def lite0_input(
@@ -149,48 +137,8 @@ def lite0_features(
     net = _lite0() if net is None else net
     return net.extract_features(lite0_input(x)).mean((2, 3))
 
-# %% ../nbs/22_losses.ipynb #2d2a6f2e
-_vgg19_url = 'https://download.pytorch.org/models/vgg19-dcbb9e9d.pth'
-
-def _vgg19_state(download):
-    "The state dictionary of torchvision's VGG19, from the cache or, if asked for, from the network."
-    fn = Path(torch.hub.get_dir())/'checkpoints'/Path(_vgg19_url).name
-    if fn.exists(): return torch.load(fn, weights_only=True, map_location='cpu')
-    cure = ('put vgg19-dcbb9e9d.pth there, pass download=True (548 MB), '
-        "or take net='efficientnet-lite0', which needs no download")
-    if not download: raise InputError(f'the weights of VGG19 are not at {fn}', cure, 'download')
-    try: return torch.hub.load_state_dict_from_url(_vgg19_url, map_location='cpu', check_hash=True, weights_only=True)
-    except OSError as e:
-        what = f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e})'
-        raise InputError(what, f"put the file at {fn}, or take net='efficientnet-lite0'", 'net') from e
-
-class VGG19Features(nn.Module):
-    """VGG19's relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of x `[B,3,H,W]`, a list.
-
-    x lies in [-1, 1] *without* ImageNet normalisation, as in SPADE. `state`: torchvision's `features.N.weight` and
-    `.bias` (others are ignored), by default from its cache; `InputError` where they are missing."""
-    layer_weights = 1/32, 1/16, 1/8, 1/4, 1.
-    def __init__(
-        self,
-        state:dict=None, # State dictionary with torchvision's keys
-        download:bool=False, # May the weights be fetched if they are not in the cache?
-    ):
-        super().__init__()
-        if state is None: state = _vgg19_state(download)
-        self.features = make_layers(cfgs['E'])[:30]
-        try: self.load_state_dict({k: state[k] for k in self.state_dict()})
-        except KeyError as e: raise InputError(f'this is no state of VGG19, {e} is missing') from e
-        _freeze(self)
-
-    def forward(self, x):
-        res = []
-        for i,layer in enumerate(self.features):
-            x = layer(x)
-            if i in (1, 6, 11, 20, 29): res.append(x)
-        return res
-
 # %% ../nbs/22_losses.ipynb #c04ce22c
-perceptual_nets = {'efficientnet-lite0': Lite0Features, 'vgg19': VGG19Features}
+perceptual_nets = {'efficientnet-lite0': Lite0Features}   # and 'vgg19', below
 
 class PerceptualLoss:
     """Compare two pictures by the features of a frozen network: `loss(fake, photo)` -> scalar.
@@ -246,3 +194,57 @@ class PerceptualLoss:
     def __call__(self, fake, photo):
         ds = self.distances(fake, photo)
         return sum(w*d for w,d in zip(self.weights or [1/len(ds)]*len(ds), ds, strict=True))
+
+# %% ../nbs/22_losses.ipynb #2d2a6f2e
+_vgg19_url = 'https://download.pytorch.org/models/vgg19-dcbb9e9d.pth'
+
+def _vgg19_state(download):
+    "The state dictionary of torchvision's VGG19, from the cache or, if asked for, from the network."
+    fn = Path(torch.hub.get_dir())/'checkpoints'/Path(_vgg19_url).name
+    if fn.exists(): return torch.load(fn, weights_only=True, map_location='cpu')
+    cure = ('put vgg19-dcbb9e9d.pth there, pass download=True (548 MB), '
+        "or take net='efficientnet-lite0', which needs no download")
+    if not download: raise InputError(f'the weights of VGG19 are not at {fn}', cure, 'download')
+    try: return torch.hub.load_state_dict_from_url(_vgg19_url, map_location='cpu', check_hash=True, weights_only=True)
+    except OSError as e:
+        what = f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e})'
+        raise InputError(what, f"put the file at {fn}, or take net='efficientnet-lite0'", 'net') from e
+
+class VGG19Features(nn.Module):
+    """VGG19's relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of x `[B,3,H,W]`, a list.
+
+    x lies in [-1, 1] *without* ImageNet normalisation, as in SPADE. `state`: torchvision's `features.N.weight` and
+    `.bias` (others are ignored), by default from its cache; `InputError` where they are missing."""
+    layer_weights = 1/32, 1/16, 1/8, 1/4, 1.
+    def __init__(
+        self,
+        state:dict=None, # State dictionary with torchvision's keys
+        download:bool=False, # May the weights be fetched if they are not in the cache?
+    ):
+        super().__init__()
+        if state is None: state = _vgg19_state(download)
+        self.features = make_layers(cfgs['E'])[:30]
+        try: self.load_state_dict({k: state[k] for k in self.state_dict()})
+        except KeyError as e: raise InputError(f'this is no state of VGG19, {e} is missing') from e
+        _freeze(self)
+
+    def forward(self, x):
+        res = []
+        for i,layer in enumerate(self.features):
+            x = layer(x)
+            if i in (1, 6, 11, 20, 29): res.append(x)
+        return res
+
+perceptual_nets['vgg19'] = VGG19Features
+
+# %% ../nbs/22_losses.ipynb #0a65034b
+def kl_loss(
+    mu:Tensor, # `[B,z_dim]`, means
+    logvar:Tensor, # `[B,z_dim]`, logarithms of the variances
+    per_sample:bool=False, # One number for each item instead of the sum over the batch?
+)->Tensor: # Scalar, or `[B]`
+    """Compute the Kullback-Leibler divergence of N(mu, exp(logvar)) from N(0, 1), summed over dimensions (and batch).
+
+    SPADE, arXiv 1903.07291."""
+    kl = -0.5*(1+logvar-mu**2-logvar.exp()).sum(-1)
+    return kl if per_sample else kl.sum()
