@@ -13,30 +13,6 @@ from fastcore.script import anno_parser
 from typing import Annotated
 from .options import add_option, count, decoding, hw, positive, table, void_class
 
-# %% ../nbs/79_cli.ipynb #db93806c
-_colours = "palette.txt beside codes.txt, 'r g b' a line"
-_as_typed = (("decode={value: NAME}", """--decode '{"VALUE": "NAME"}'"""), ('palette= if', 'write palette.txt if'),
-    ("decode={0: NAME, 255: NAME}", """--decode '{"0": "NAME", "255": "NAME"}'"""),
-    ('and style_map', 'and --style-map'), ('without z_dim', 'without --z-dim'), ('choose a seed', 'choose a --seed'),
-    (f'palette=, a colour a class (or {_colours})', _colours), ('leave style_map', 'leave --style-map'))
-
-def _in_options(words):
-    "A message of the library, its arguments named as options"
-    for k,v in (('style_map=', '--style-map '), *_as_typed): words = words.replace(k, v)
-    said = lambda o: f'--{o[1]} {"none" if o[2] == "None" else o[2]}'
-    words = re.sub(r"\b(void|decode|bs)='?(\w+)'?", said, words)
-    words = re.sub(r'\b(void|decode|valid|train|instances|style)=', r'--\1 ', words)
-    return re.sub(r'\b(leave|and|lower) (style|seed|samples|bs|lr)\b', r'\1 --\2', words)
-
-def _with_option(e):
-    "The sentence of an error, the argument that its cure is about named as an option"
-    words = _in_options(str(e))
-    if e.option is None: return words
-    option = '--' + e.option.replace('_', '-')
-    words = words.replace(f'{e.option}=True', option)
-    words = re.sub(rf"(?<![-\w]){e.option}='?(\w*)'?", rf'{option} \1', words)
-    return re.sub(rf'\b(leave|give|lower) {e.option}\b', rf'\1 {option}', words)
-
 # %% ../nbs/79_cli.ipynb #dc9575f6
 def doctor(
     path:Path,              # Data set: codes.txt and train/images, train/labels, perhaps train/instances (val, ...)
@@ -44,9 +20,9 @@ def doctor(
     decode:decoding=None,   # What label files hold, if not ids: palette (colours), index, or a table '{"255": "road"}'
 ):
     "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, instance maps"
-    from gaugan_fastai.core import say
+    from gaugan_fastai.basics import typed
     from gaugan_fastai.data.doctor import examine, tell
-    return tell(examine(path, void, decode), lambda o: say(_in_options(o)))
+    return tell(examine(path, void, decode), form=typed)
 
 # %% ../nbs/79_cli.ipynb #18000001
 def _started(run, paths):
@@ -89,7 +65,7 @@ def train(
 ):
     "Train a model on folders of pictures: checkpoints, history, sample grids and the model go to --out"
     from fastai.vision.all import set_seed
-    from gaugan_fastai.core import InputError
+    from gaugan_fastai.basics import InputError, arg
     from gaugan_fastai.registry import family_named, source_of
     from gaugan_fastai.runs import Run
     if minutes and epochs: raise InputError('--minutes and --epochs are two budgets', 'give one of them', 'epochs')
@@ -98,7 +74,7 @@ def train(
     source,start = source_of(family),dict(pretrained=pretrained and str(pretrained), mapping=mapping)
     data = {o.name: options.pop(o.name) for o in source.options if o.name in options}
     strange = options.keys() - {o.name for o in family.options()}
-    for k in sorted(strange): raise InputError(f'the model {model} has no {k}', f'leave {k} out', k)
+    for k in sorted(strange): raise InputError(f'the model {model} has no {k}', f'leave {arg(k)} out', k)
     options |= {k: v for k,v in start.items() if v is not None}
     family.check(options)
     source.check_paths(paths)
@@ -149,8 +125,9 @@ def _train_parser(argv):
 # %% ../nbs/79_cli.ipynb #1021aec9
 def _painted(res, words, out):
     "Say what became of a folder of files; 1 where any of them could not be painted"
+    from gaugan_fastai.basics import typed
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
-    for o in bad.values(): print(f'not painted: {_in_options(str(o))}', file=sys.stderr)
+    for o in bad.values(): print(f'not painted: {typed(o)}', file=sys.stderr)
     print(f'{len(res)-len(bad)} of {len(res)} {words}: {out}')
     return int(bool(bad))
 
@@ -192,7 +169,8 @@ def _code_table(codes):
     if codes is None: return None
     if Path(codes).is_file(): return LabelSpace.from_file(codes)
     try: return label_space(codes)
-    except InputError as e: raise InputError(e.what, f'{e.cure}; nor is {codes} a file of names', 'codes') from None
+    except InputError as e:
+        raise InputError(e.what, f'{e.cure.both}; nor is {codes} a file of names', 'codes') from None
 
 @contextmanager
 def _new_folder(out):
@@ -286,7 +264,7 @@ def _demo_folder(out):
     "Make the folder of a demo; nothing that exists is overwritten"
     from gaugan_fastai.core import InputError
     if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
-    if out.exists(): raise InputError(f'{out} exists: choose another folder with --out')
+    if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')
     out.mkdir(parents=True)
     words = f'{out}/styles.png     label maps, each in four styles, by the weights that come with a checkout\n'
     styles = words if _shipped() else ''
@@ -309,7 +287,8 @@ def demo(
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.runs import Run
     size = size or (64,64)
-    if any(o % 32 for o in size): raise InputError(f'--size {size[0]}x{size[1]}: both must be multiples of 32')
+    what = f'--size {size[0]}x{size[1]}'
+    if any(o % 32 for o in size): raise InputError(what, 'both must be multiples of 32', 'size')
     out,shipped = _demo_folder(out),_shipped()
     if shipped:
         _paint_styles(*shipped, out/'styles.png')
@@ -342,8 +321,8 @@ def _top_parser():
 # %% ../nbs/79_cli.ipynb #b38b6ab0
 def _sentence(e):
     "What to say about an error; None for one that is a fault of ours"
-    from gaugan_fastai.core import InputError
-    if isinstance(e, InputError): return _with_option(e)
+    from gaugan_fastai.basics import InputError, typed
+    if isinstance(e, InputError): return typed(e)
     if isinstance(e, BrokenPipeError): return 'the output was closed before all was said'
     if isinstance(e, OSError):
         what = f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e})'

@@ -20,14 +20,17 @@ _all_ = ['InputError','check_whole','colorize','default_palette','instance_edges
     'resize_nearest','printable','say','open_image','LabelSpace']
 
 # %% ../nbs/70_core.ipynb #27ceb36b
+_mask = either('decode={0: NAME, 255: NAME}', """--decode '{"0": "NAME", "255": "NAME"}'""")
+_table = either('decode={value: NAME}', """--decode '{"VALUE": "NAME"}'""")
+
 def _cure(values, n):
     "Guess from all `values` why one of them is none of the `n` known ids: what to do, and the argument that it changes"
     found = set(np.unique(values).tolist())
-    if found <= {0,255}: return 'it looks like a 0/255 mask, pass decode={0: NAME, 255: NAME}','decode'
-    if found-{255} <= set(range(n)): return 'if 255 marks unlabelled pixels pass void=255','void'
+    if found <= {0,255}: return f'it looks like a 0/255 mask, pass {_mask}','decode'
+    if found-{255} <= set(range(n)): return f'if 255 marks unlabelled pixels pass {arg("void", 255)}','void'
     if min(found)>0 and max(found)==n: return 'its ids seem to start at 1, subtract 1 or name id 0 in codes.txt','codes'
     if all(v%257==0 for v in found): return 'its values are ids x 257 (8 bits stretched to 16), divide them by 257',None
-    return 'name every id in codes.txt, or pass decode={value: NAME}','decode'
+    return f'name every id in codes.txt, or pass {_table}','decode'
 
 @patch
 def _look_up(self:LabelSpace, values):
@@ -99,21 +102,23 @@ def with_palettes(self:LabelSpace,
     return res
 
 # %% ../nbs/70_core.ipynb #76faad6d
+_palette_file = either('palette=', 'write palette.txt')
+_by_colour = f'{arg("decode", "palette")} and {_palette_file} if its colours are the classes'
+
 @patch
 def _check_indices(self:LabelSpace, o):
     "Raise `InputError` if a palette picture is not to be decoded by index, or has another palette than is known"
     greys = self.decode is None and len(read_numbers(o))>1
     cure = 'an optimiser made it of a grey map, save it as a grey PNG of 8 bits'
     if greys: raise o.refuse('is a palette PNG of greys', cure)
-    cure = ("pass decode='index' if its indices are the ids, the same in all files, "
-        "or decode='palette' and palette= if its colours are the classes")
+    cure = f'pass {arg("decode", "index")} if its indices are the ids, the same in all files, or {_by_colour}'
     if self.decode is None: raise o.refuse('is a palette PNG', cure, option='decode')
     known = getattr(self, '_colours', {})
     other = [(v,c) for v,c in used_colours(o.im).items() if known.get(v, c) != c]
     if not other: return
     v,c = other[0]
-    cure = ("where palettes differ an index means nothing, pass decode='palette' if the colours are the classes, "
-        'or no palette.txt if they mean nothing')
+    use = f'pass {arg("decode", "palette")} if the colours are the classes, or no palette.txt if they mean nothing'
+    cure = f'where palettes differ an index means nothing, {use}'
     detail = f' (index {v} is {c}, not {known[v]})'
     raise o.refuse('has another palette than the known one', cure, detail, 'decode')
 
@@ -127,7 +132,7 @@ def read(self:LabelSpace,
     if self.decode == 'palette': return self._from_colours(o)
     readings = read_numbers(o)
     if readings is None:
-        cure = "save one grey id a pixel, or pass decode='palette' and palette= if its colours are the classes"
+        cure = f'save one grey id a pixel, or pass {_by_colour}'
         first_pixel = f', first pixel {o.im.getpixel((0,0))}'
         raise o.refuse(f'is a colour picture (mode {o.im.mode})', cure, first_pixel, 'decode')
     if o.im.mode == 'P':

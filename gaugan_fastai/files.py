@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from .opening import *
 from .opening import formats
+from .basics import arg
 from .stems import *
 
 _all_ = ['picture_extensions', 'file_error', 'is_foreign', 'is_picture', 'stem_of', 'look_into', 'pictures_in',
@@ -68,7 +69,7 @@ def _file_colours(fn):
 
 def _another(fn, index, colour, there, first):
     "The `InputError` that an index has one colour in `fn` and one in `first`"
-    use = "pass decode='palette', with the classes' colours in palette.txt"
+    use = f"pass {arg('decode', 'palette')}, with the classes' colours in palette.txt"
     cure = f'where palettes differ an index means nothing, {use}'
     detail = f' (index {index} is {colour}, in {first} {there})'
     return file_error('label map', fn, 'has another palette than the others', cure, detail, 'decode')

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from .core import InputError, LabelSpace
+from .basics import InputError, arg
+from .core import LabelSpace
 from .originals import load_exactly, model_config, on_meta
 from .pretrained import attach_encoder, from_pretrained, load_networks
 from .registry import family_named, network_named, network_of, networks
@@ -127,7 +128,7 @@ def _check_adapts(model, wants):
         cure = 'set model.labels to their LabelSpace, or load it with codes='
         raise InputError('the model does not know its classes', cure)
     blind = 'edges' not in model_config(model)
-    if wants and blind: raise InputError(f'a {name} reads no instance edges', 'leave edges out', 'edges')
+    if wants and blind: raise InputError(f'a {name} reads no instance edges', f'leave {arg("edges")} out', 'edges')
 
 def _adapted_state(model, sources, wants):
     "Tensors for new classes, `sources` their numbers among the old ones or None"
@@ -197,8 +198,8 @@ def _check_widths(net, given):
     config = model_config(net)
     for k,v in given.items():
         if v is not None and k in config and config[k] != v:
-            cure = f'leave {k} out, its widths are taken'
-            raise InputError(f'{k}={v}, but the checkpoint has {k}={config[k]}', cure, k)
+            cure = f'leave {arg(k)} out, its widths are taken'
+            raise InputError(f'{arg(k, v)}, but the checkpoint has {k}={config[k]}', cure, k)
 
 # %% ../nbs/76_finetune.ipynb #14bf0011
 def _check_start(gen, name, dls, family):
@@ -206,7 +207,7 @@ def _check_start(gen, name, dls, family):
     known,size = network_of(gen),getattr(gen, 'only_size', None)
     if known.role != 'generator': raise InputError(f'{name} holds a {known.role}', 'training starts from a generator')
     if family is not None and known.family != family:
-        cure = f'choose model={known.family}' if known.family else 'give another one'
+        cure = f'choose {arg("model", word=known.family)}' if known.family else 'give another one'
         raise InputError(f'{name} holds a {type(gen).__name__}, which the model {family} does not train', cure, 'model')
     if size and tuple(size) != tuple(dls.size):
         what = f'the checkpoint starts from z and paints {size[0]}x{size[1]} only'
@@ -243,7 +244,7 @@ def _mapped(family, usual, mapping):
     "The option `mapping` of a learner, where it is given; `InputError` for a learner without classes"
     if mapping is None: return {}
     if 'mapping' in usual: return dict(mapping=mapping)
-    raise InputError(f'the model {family} reads no classes', 'leave mapping out', 'mapping')
+    raise InputError(f'the model {family} reads no classes', f'leave {arg("mapping")} out', 'mapping')
 
 def learner_from(
     family:str,        # Name of the learner, such as 'sean'

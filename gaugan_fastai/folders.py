@@ -9,7 +9,7 @@ __all__ = ['files_of', 'targets', 'paint_each', 'paint_folder']
 from itertools import chain
 from pathlib import Path
 import numpy as np
-from .core import InputError
+from .basics import InputError, arg
 from .files import partner_of, pictures_in
 from .keeping import on_disk, save_picture
 from .painter import Painter
@@ -18,7 +18,8 @@ from .painter import Painter
 def _partners(gen, instances, maps):
     "A function from a label map to its instance map, or None without `instances`; `InputError` where none will do"
     folder, wants = Path(instances) if instances else None, getattr(gen, 'edges', False)
-    if wants and not folder: raise InputError('the model was trained with instance edges: pass instances=FOLDER')
+    cure = f'pass {arg("instances", word="FOLDER")}'
+    if wants and not folder: raise InputError('the model was trained with instance edges', cure, 'instances')
     if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
     if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give a folder of instance maps')
     if not folder: return lambda fn: None

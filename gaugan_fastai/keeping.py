@@ -110,7 +110,7 @@ def give_folder(out):
 # %% ../nbs/85_keeping.ipynb #20e3d912
 def _of_a_run(e):
     "An error of a learner as one of its run, which is not loaded but resumed"
-    return InputError(e.what, e.cure and e.cure.replace(' (learn.load)', ''), e.option)
+    return InputError(e.what, e.cure and e.cure.both.replace(' (learn.load)', ''), e.option)
 
 @contextmanager
 def on_disk(out):

@@ -29,12 +29,13 @@ def _find_void(names, void):
     "File id of the void class, or None"
     if not isinstance(void, str): return void
     if void in names: return names.index(void)
-    what = f'void={void!r} is not one of the codes {names}'
+    what = f'{arg("void", void)} is not one of the codes {names}'
     if void != 'auto': raise InputError(what, 'pass a name, an id, or None', 'void')
     found = [i for i,o in enumerate(names) if re.sub('[^a-z]', '', o.lower()) in _void_names]
     if len(found)<2: return first(found)
     several = [names[i] for i in found]
-    raise InputError(f'codes {several} may all mean void', 'say which with void=NAME, or void=None', 'void')
+    cure = f'say which with {arg("void", word="NAME")}, or {arg("void", None)}'
+    raise InputError(f'codes {several} may all mean void', cure, 'void')
 
 # %% ../nbs/11_labels.ipynb #e22d4b0f
 def _check_palette(palette, n, names):
@@ -57,7 +58,7 @@ def _look_up_table(decode, names, library):
         library = {v:library[o] for v,o in ids.items()}
     elif decode not in (None,'index','palette'):
         cure = "use None (ids), 'palette', 'index', or a dict {value: name}"
-        raise InputError(f'decode={decode!r} is unknown', cure, 'decode')
+        raise InputError(f'{arg("decode", decode)} is unknown', cure, 'decode')
     wrong = [v for v in library if not (isinstance(v, int) and 0<=v<2**16)]
     if wrong: raise InputError(f'a label map cannot hold {wrong[0]!r}', 'file values are integers 0..65535')
     table = np.full(max(256, max(library)+1), -1, dtype=np.int64)
@@ -81,8 +82,9 @@ class LabelSpace:
         decode=None, # What files hold: None (ids), 'palette' (colours), 'index' (of a palette), {value: name or id}
     ):
         if decode=='palette' and palette is None:
-            which = "a colour a class (or palette.txt beside codes.txt, 'r g b' a line)"
-            raise InputError(f"decode='palette' needs palette=, {which}", option='palette')
+            file = "palette.txt beside codes.txt, 'r g b' a line"
+            colours = either(f'palette=, a colour a class (or {file})', file)
+            raise InputError(f'{arg("decode", decode)} needs {colours}', option='palette')
         names = _check_codes(codes)
         n,file_void = len(names),_find_void(names, void)
         file_ids = list(range(n))
@@ -153,5 +155,5 @@ def from_file(cls:LabelSpace,
         _check_lines(codes)
         return cls([] if codes==[''] else codes, **kwargs)
     except InputError as e:
-        what,fact = f'{codes_txt}: {e.what}',e.what
+        what,fact = f'{codes_txt}: {e.what.both}',e.what
         raise InputError(what, e.cure, e.option, fact=fact, file=codes_txt) from None

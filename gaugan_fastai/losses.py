@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.vgg import cfgs, make_layers
-from .core import InputError
+from .basics import InputError, either
 
 # %% ../nbs/22_losses.ipynb #1965dbaa
 def _verdicts(
@@ -202,8 +202,9 @@ def _vgg19_state(download):
     "The state dictionary of torchvision's VGG19, from the cache or, if asked for, from the network."
     fn = Path(torch.hub.get_dir())/'checkpoints'/Path(_vgg19_url).name
     if fn.exists(): return torch.load(fn, weights_only=True, map_location='cpu')
-    cure = ('put vgg19-dcbb9e9d.pth there, pass download=True (548 MB), '
-        "or take net='efficientnet-lite0', which needs no download")
+    code = "pass download=True (548 MB), or take net='efficientnet-lite0'"
+    other = either(code, 'or take --perceptual efficientnet-lite0')
+    cure = f'put vgg19-dcbb9e9d.pth there, {other}, which needs no download'
     if not download: raise InputError(f'the weights of VGG19 are not at {fn}', cure, 'download')
     try: return torch.hub.load_state_dict_from_url(_vgg19_url, map_location='cpu', check_hash=True, weights_only=True)
     except OSError as e:

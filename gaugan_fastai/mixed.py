@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from torch.amp import GradScaler
 from fastai.vision.all import *
 from fastai.callback.fp16 import AMPMode
-from .core import InputError
+from .basics import InputError, arg
 
 # %% ../nbs/41_mixed.ipynb #d8638815
 class TurnsPrecision(MixedPrecision):
@@ -42,7 +42,7 @@ class TurnsPrecision(MixedPrecision):
         scaler = self.learn.scaler
         if not scaler.is_enabled() or scaler.get_scale() >= self.least: return
         found = f'the gradient of the {self.learn.turn.name} is nan or inf however its loss is scaled'
-        raise InputError(f'{found}, so training stops: lower lr, or take learn.to_bf16()')
+        raise InputError(f'{found}, so training stops', f'lower {arg("lr")}, or take learn.to_bf16()', 'lr')
 
     def after_fit(self):
         self.kept = self.state_dict()

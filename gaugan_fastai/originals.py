@@ -10,7 +10,8 @@ import inspect, pickle
 import torch
 from fastcore.all import *
 
-from .core import InputError, LabelSpace
+from .basics import InputError, arg
+from .core import LabelSpace
 from .layers import refresh_spectral
 from .registry import arguments, checkpoints, checkpoints_like, network_named
 from .safe import check_finite
@@ -159,9 +160,10 @@ def with_labels(
     "Set `model.labels`; raise `InputError` where there are more or fewer names than classes"
     if codes is not None and not isinstance(codes, LabelSpace): codes = LabelSpace(list(codes), void=None)
     if codes is not None and not hasattr(model, 'n_classes'):
-        raise InputError('an encoder looks at photos alone and has no classes', 'leave codes out', 'codes')
+        raise InputError('an encoder looks at photos alone and has no classes', f'leave {arg("codes")} out', 'codes')
     if codes is not None and codes.n_classes != model.n_classes:
-        cure = "the originals' don't-care class counts and comes last, the edge channel (edges=True) does not count"
+        edge = f'the edge channel ({arg("edges", True)}) does not count'
+        cure = f"the originals' don't-care class counts and comes last, {edge}"
         what = f'{codes.n_classes} codes were given, but the checkpoint has {model.n_classes} classes'
         raise InputError(what, cure, 'edges')
     model.labels = codes
@@ -173,10 +175,10 @@ def _kind_of(path, state, family):
     like = checkpoints_like(state)
     looks = f'looks like a {_any_of(like)}' if like else f'is of no known network (keys {_few(list(state))})'
     found = [o for o in like if family in (None, o.family)]
-    asked = f'{path} {looks}, and family={family!r} was asked for'
+    asked = f'{path} {looks}, and {arg("family", family)} was asked for'
     if like and not found: raise InputError(asked, 'leave it out', 'family')
     if len(found) > 1:
-        choice = ' or '.join(f'family={o.family!r}' for o in found)
+        choice = ' or '.join(arg('family', o.family) for o in found)
         raise InputError(f'{path} {looks}, whose names and shapes are alike', f'pass {choice}', 'family')
     if found and found[0].read: return found[0]
     loaded = ', '.join(k for k, o in checkpoints.items() if o.read)
@@ -186,7 +188,7 @@ def _needed(path, kind, usual, **options):
     "The options that a kind of checkpoint is read with; an error for one that was given and says nothing about it"
     takes = inspect.signature(kind.read).parameters
     surplus = [k for k, v in options.items() if k not in takes and v != usual[k].default]
-    for k in surplus: raise InputError(f'{path} is a {kind.kind}, which knows no {k}', f'leave {k} out', k)
+    for k in surplus: raise InputError(f'{path} is a {kind.kind}, which knows no {k}', f'leave {arg(k)} out', k)
     return {k: v for k, v in options.items() if k in takes}
 
 # %% ../nbs/88_originals.ipynb #14b15003

@@ -6,14 +6,14 @@
 __all__ = ['model_folder', 'load_model', 'generator_of', 'Painter', 'recent', 'paint']
 
 # %% ../nbs/77_painter.ipynb #cea2c171
-import re, torch
+import torch
 import numpy as np
 from copy import deepcopy
 from pathlib import Path
 from threading import RLock
 from fastai.vision.all import Tensor, patch
 from PIL import Image
-from .core import InputError
+from .basics import InputError, arg
 from .data.layouts import open_photo
 from .encoder import as_style
 from .pictures import as_picture, fixed_size, generator_input, is_file, library_ids, wanted_size
@@ -28,14 +28,14 @@ def model_folder(
 ) -> Path:
     "Find the folder with weights and card; raise `InputError` where there is none"
     folder, names = Path(folder), list(shipped_weights())
-    if folder.is_file(): raise InputError(f"{folder} is a file: give the run's folder, {folder.parent}")
+    if folder.is_file(): raise InputError(f'{folder} is a file', f"give the run's folder, {folder.parent}")
     if not folder.exists() and str(folder) not in names:
         cure = 'give a run, or a folder with model.json and model.safetensors'
         known = f'; by name there are {", ".join(names)}' if names else ''
-        raise InputError(f'there is no model {str(folder)!r}: {cure}{known}')
+        raise InputError(f'there is no model {str(folder)!r}', f'{cure}{known}')
     if (folder/'model').is_dir(): return folder/'model'
     if not (folder/'run.json').is_file(): return folder
-    raise InputError(f'the run in {folder} has no model yet: go on with gaugan train --resume')
+    raise InputError(f'the run in {folder} has no model yet', 'go on with gaugan train --resume')
 
 # %% ../nbs/77_painter.ipynb #2382d471
 def _prepared(gen, labels, card):
@@ -53,9 +53,9 @@ def load_model(
     model = from_pretrained(first)
     name = type(model).__name__
     if network_of(model).role == 'translator':
-        raise InputError(f'{folder} holds a {name}, which paints photos, not maps: give it to gaugan translate')
-    if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}: only a generator paints')
-    if model.labels is None: raise InputError(f'the card of {folder} names no classes: save the model with labels=')
+        raise InputError(f'{folder} holds a {name}, which paints photos, not maps', 'give it to gaugan translate')
+    if not hasattr(model, 'for_inference'): raise InputError(f'{folder} holds a {name}', 'only a generator paints')
+    if model.labels is None: raise InputError(f'the card of {folder} names no classes', 'save the model with labels=')
     return _prepared(model, model.labels, model.card)
 
 # %% ../nbs/77_painter.ipynb #b6f450af
@@ -69,9 +69,9 @@ def _of_module(gen):
     "A network in memory, prepared"
     name, labels = type(gen).__name__, getattr(gen, 'labels', None)
     if not hasattr(gen, 'for_inference'):
-        raise InputError(f'a {name} does not paint: give a generator, a learner, a run, a folder or a name')
+        raise InputError(f'a {name} does not paint', 'give a generator, a learner, a run, a folder or a name')
     cure = 'set its labels, as in gen.labels = LabelSpace(codes)'
-    if labels is None: raise InputError(f'this {name} says nothing of its classes: {cure}')
+    if labels is None: raise InputError(f'this {name} says nothing of its classes', cure)
     return _prepared(gen, labels, getattr(gen, 'card', {}))
 
 def generator_of(
@@ -162,14 +162,10 @@ def __repr__(self:Painter):
 # %% ../nbs/77_painter.ipynb #9aae067c
 def _about_the_file(e, labels):
     "The error of a label map in words for those who paint: its cure is about the file"
-    what, _, cure = str(e).partition(': ')
-    if getattr(e, 'cure', None): what, cure = str(e).removesuffix(f': {e.cure}'), e.cure
-    if re.search('decode=|void=|palette|codes.txt', cure):
-        values = np.flatnonzero(labels.table >= 0).tolist()
-        few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values) > 3)
-        how = 'the colours of its palette' if labels.decode == 'palette' else f'one grey value a pixel, {few}'
-        cure = f'this model reads {how} (its card, model.json, names them); save the map like that'
-    return InputError(f'{what}: {cure}')
+    values = np.flatnonzero(labels.table >= 0).tolist()
+    few = ', '.join(map(str, values[:3])) + f' ... {values[-1]}'*(len(values) > 3)
+    how = 'the colours of its palette' if labels.decode == 'palette' else f'one grey value a pixel, {few}'
+    return InputError(e.what, f'this model reads {how} (its card, model.json, names them); save the map like that')
 
 @patch
 def read(self:Painter,
@@ -179,11 +175,11 @@ def read(self:Painter,
     "Read a label map as library ids; raise `InputError` for what is none"
     try: return library_ids(segmap, self.labels, ids)
     except InputError as e:
-        if not is_file(segmap): raise
+        if e.option not in ('decode', 'void', 'codes') or not is_file(segmap): raise
         raise _about_the_file(e, self.labels) from None
 
 # %% ../nbs/77_painter.ipynb #ab98fa77
-def _leave(names): return f'leave {" and ".join(names)} out'
+def _leave(names): return f'leave {" and ".join(map(arg, names))} out'
 
 @patch
 def styles_for(self:Painter, style=None, codes=None, seed=None, style_map=None, samples=None, ids=None) -> list:
@@ -192,7 +188,8 @@ def styles_for(self:Painter, style=None, codes=None, seed=None, style_map=None, 
     asked = [k for k, v in given.items() if v is not None]
     if self.styles == 'codes': return [self._codes_for(asked, style, codes, style_map, ids)]
     if self.styles == 'z': return self._z_for(asked, style, seed or 0, samples or 1)
-    if asked: raise InputError(f'the model has one style, it was trained without z_dim: {_leave(asked)}')
+    what = f'the model has one style, it was trained without {arg("z_dim")}'
+    if asked: raise InputError(what, _leave(asked), asked[0])
     return [None]
 
 # %% ../nbs/77_painter.ipynb #c74247c6
@@ -200,9 +197,11 @@ def styles_for(self:Painter, style=None, codes=None, seed=None, style_map=None, 
 def _z_for(self:Painter, asked, style, seed, samples):
     "What a model that starts from z is given: the style of a photo, a vector, or vectors drawn by chance"
     for_classes = [o for o in asked if o in ('codes', 'style_map')]
-    if for_classes: raise InputError(f'the model has one style for a whole picture: {_leave(for_classes)}')
+    what = 'the model has one style for a whole picture'
+    if for_classes: raise InputError(what, _leave(for_classes), for_classes[0])
     if style is None: return [as_style(self.gen, None, self.gen.z_dim, seed + i) for i in range(samples)]
-    if len(asked) > 1: raise InputError(f'style says what is else drawn by chance: {_leave(asked[1:])}')
+    what = f'{arg("style")} says what is else drawn by chance'
+    if len(asked) > 1: raise InputError(what, _leave(asked[1:]), asked[1])
     if isinstance(style, Tensor): return [as_style(self.gen, style, self.gen.z_dim)]
     return [self.encode(style)[None]]
 
@@ -215,7 +214,8 @@ def encode(self:Painter,
     "Read the style of a photo; raise `InputError` for a model that cannot"
     if self.styles == 'codes': return self._encode_classes(photo, segmap, ids)
     if 'encoder' not in self.gen.__dict__:
-        raise InputError('the model came without a style encoder to read a photo: leave style out and choose a seed')
+        cure = f'leave {arg("style")} out and choose a {arg("seed")}'
+        raise InputError('the model came without a style encoder to read a photo', cure, 'style')
     image = open_photo(photo)
     read = lambda: as_style(self.gen, image, self.gen.z_dim)[0]
     with self.lock: return recent(self._last_styles, (image.size, image.tobytes()), read, 8)
@@ -227,12 +227,13 @@ def _named(what, item): return str(item) if isinstance(item, (str, Path)) else w
 def _codes_for(self:Painter, asked, style, codes, style_map, ids):
     "Codes `[1,K,S]`, or a list of them, one a block: of all classes from one place, and of those in a dict from others"
     chance = [o for o in asked if o in ('seed', 'samples')]
-    if chance: raise InputError(f'the model has a style for each class, none by chance: {_leave(chance)}')
+    if chance: raise InputError('the model has a style for each class, none by chance', _leave(chance), chance[0])
     if style is None and style_map is not None:
-        raise InputError(f'{_named("style_map", style_map)} is the map of a photo: pass style=PHOTO')
+        what = f'{_named("style_map", style_map)} is the map of a photo'
+        raise InputError(what, f'pass {arg("style", word="PHOTO")}', 'style')
     if codes is not None and not isinstance(codes, dict):
         cure = 'leave one out, or pass codes={CLASS: codes}'
-        if style is not None: raise InputError(f'style and codes both give all styles: {cure}')
+        if style is not None: raise InputError('style and codes both give all styles', cure, 'codes')
         style, codes = codes, None
     usual = getattr(self.gen, 'usual', None)
     if isinstance(style, (list, tuple)): return [fill_codes(check_codes(self.gen, o), usual) for o in style]
@@ -245,7 +246,8 @@ def _start(self:Painter, style, style_map, ids, usual, others):
     if isinstance(style, Tensor): return fill_codes(check_codes(self.gen, style), usual)
     if style is not None: return fill_codes(self._encode_classes(style, style_map, ids)[None], usual)
     if usual is None and not others:
-        raise InputError('the model came without usual styles: pass style=PHOTO and style_map=MAP, its label map')
+        cure = f'pass {arg("style", word="PHOTO")} and {arg("style_map", word="MAP")}, its label map'
+        raise InputError('the model came without usual styles', cure, 'style')
     return check_codes(self.gen, torch.zeros(self.gen.n_classes, self.gen.style_dim) if usual is None else usual)
 
 # %% ../nbs/77_painter.ipynb #4800b92b
@@ -254,13 +256,14 @@ def _encode_classes(self:Painter, photo, segmap, ids):
     "Read the codes `[K,S]` off a photo and its label map"
     if segmap is None:
         what = _named('a photo', photo)
-        raise InputError(f'the model reads styles of classes off {what} where these are known: pass style_map=MAP')
+        cure = f'pass {arg("style_map", word="MAP")}'
+        raise InputError(f'the model reads styles of classes off {what} where these are known', cure, 'style_map')
     found, image = self.read(segmap, None if is_file(segmap) else ids), open_photo(photo)
     (w, h), (H, W) = image.size, found.shape[-2:]
     if (w, h) != (W, H):
         which = f' {segmap}' if isinstance(segmap, (str, Path)) else ''
         what = f'the photo is {w}x{h}, but its label map{which} is {W}x{H} pixels'
-        raise InputError(f'{what} (width x height): make both of one size')
+        raise InputError(f'{what} (width x height)', 'make both of one size')
     key = image.size, image.tobytes(), found.numpy().tobytes()
     read = lambda: read_codes(self.gen, image, found, self.size)
     with self.lock: return recent(self._last_styles, key, read, 8)
@@ -311,7 +314,7 @@ def _arguments(self:Painter, style, segmap):
     bare = [self.labels.codes[i] for i in sorted(set().union(*(unstyled(o, segmap) for o in each)))]
     if not bare: return dict(codes=style)
     what = f'there is no style for {" and ".join(bare[:3])}, neither in the photo nor among the usual ones'
-    raise InputError(f'{what}: choose a photo that shows it')
+    raise InputError(what, 'choose a photo that shows it')
 
 # %% ../nbs/77_painter.ipynb #f4ccfb7e
 def paint(

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import *
-from .core import InputError, PILInstances, colorize, instance_edges, resize_map
+from .basics import InputError, arg
+from .core import PILInstances, colorize, instance_edges, resize_map
 from .data.layouts import open_photo
 from .data.transforms import as_size
 
@@ -130,8 +131,8 @@ def edge_input(
     else: found = [] if instances is None else [instance_edges(resize_map(_as_instances(instances, ids), size))]
     wants = getattr(generator, 'edges', bool(found))
     if wants and not found:
-        cure = 'pass instances= (a map as large as the label map)'
-        raise InputError(f'this model was trained with instance edges: {cure}')
+        cure = f'pass {arg("instances", word="")} (a map as large as the label map)'
+        raise InputError('this model was trained with instance edges', cure, 'instances')
     cure = 'leave instances and edges out'
     if found and not wants: raise InputError(f'this model was trained without instance edges: {cure}')
     return found

@@ -11,7 +11,7 @@ __all__ = ['networks', 'checkpoints', 'sources', 'families', 'Network', 'argumen
 # %% ../nbs/87_registry.ipynb #14b00009
 import importlib, inspect, pkgutil
 from typing import Callable, NamedTuple
-from .basics import InputError
+from .basics import InputError, arg
 from .options import options_of
 
 # %% ../nbs/87_registry.ipynb #14b00010
@@ -92,7 +92,7 @@ def classes_read(
 ) -> int:
     "Give the number of classes that a layer reads; raise `InputError` where it is less than one"
     if channels > bool(edges): return channels - bool(edges)
-    raise InputError(f'the checkpoint reads {channels} label channels', f'too few for edges={edges}', 'edges')
+    raise InputError(f'the checkpoint reads {channels} label channels', f'too few for {arg("edges", edges)}', 'edges')
 
 def start_size(
     n:int,        # Pixels at the start
@@ -102,7 +102,7 @@ def start_size(
     for w in range(1, n + 1):
         if round(w/aspect)*w == n: return round(w/aspect),w
     what = f'the generator starts from {n} pixels, which does not fit pictures of aspect {aspect}'
-    raise InputError(what, 'pass aspect=width/height', 'aspect')
+    raise InputError(what, f'pass {arg("aspect", word="width/height")}', 'aspect')
 
 # %% ../nbs/87_registry.ipynb #b7f9eadd
 class Source(NamedTuple):
@@ -163,7 +163,7 @@ class Family(NamedTuple):
         takes_all = any(o.kind is o.VAR_KEYWORD for o in inspect.signature(self.learner).parameters.values())
         known = {*self.usual(), *_everybodys}
         unknown = [k for k in options if k not in known and not takes_all]
-        for k in unknown: raise InputError(f'the model {self.name} has no {k}', f'leave {k} out', k)
+        for k in unknown: raise InputError(f'the model {self.name} has no {k}', f'leave {arg(k)} out', k)
         if self.refuse: self.refuse(options)
 
 # %% ../nbs/87_registry.ipynb #14b00023

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import L, ParamScheduler, ProgressCallback, patch
 from .callbacks import SampleGrid, TimeBudget, constant_then_linear
-from .core import InputError
+from .basics import InputError, arg
 from .data.landscapes import landscape_labels
 from .keeping import Interrupts, KeepRun, RunBar, check_settings, compare_course, compare_data, data_facts
 from .folders import *
@@ -121,7 +121,8 @@ def _quicker(self:Run):
 def _make(self:Run, pretrained=None, mapping=None, **kwargs):
     "Make the learner of the family, from trained networks where there are some"
     if mapping and pretrained is None:
-        raise InputError('mapping says which old class a new one starts from', 'give pretrained too', 'pretrained')
+        cure = f'give {arg("pretrained")} too'
+        raise InputError('mapping says which old class a new one starts from', cure, 'pretrained')
     if pretrained is None: return self.family.learner(self.dls, **kwargs)
     return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
 

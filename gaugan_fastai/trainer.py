@@ -219,4 +219,5 @@ def _end_cleanup(self:TurnsLearner):
 def _call_one(self:TurnsLearner, event_name):
     try: GANLearner._call_one(self, event_name)
     except InputError as e:   # fastai puts the callback's name before the sentence
-        raise InputError(str(e.args[0]).rpartition(':\n\t')[2]) from e
+        e.args = (str(e),)
+        raise

@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from threading import Lock
 from PIL import Image
-from .core import InputError
+from .basics import InputError, arg
 from .data.layouts import open_photo
 from .data.transforms import as_size
 from .folders import files_of, paint_each, targets
@@ -34,7 +34,8 @@ def translator_of(
     "Find the network that translates; raise `InputError` where none does"
     nets = list(_networks(model).values())
     named = str(model) if isinstance(model, (str, Path)) else f'this {type(model).__name__}'
-    if reverse and len(nets) < 2: raise InputError(f'{named} knows one way only', 'leave reverse out', 'reverse')
+    cure = f'leave {arg("reverse")} out'
+    if reverse and len(nets) < 2: raise InputError(f'{named} knows one way only', cure, 'reverse')
     net = nets[bool(reverse)]
     if network_of(net).role == 'translator': return deepcopy(frozen(net)).requires_grad_(False)
     maps = network_of(net).role == 'generator'

@@ -11,7 +11,7 @@ from torch import nn
 from fastai.vision.all import *
 from fastai.callback.fp16 import ModelToHalf
 from fastai.callback.mixup import MixHandler
-from .core import InputError
+from .basics import InputError, arg
 from .safe import check_finite
 
 # %% ../nbs/27_watch.ipynb #72e35cd6
@@ -149,7 +149,7 @@ def _look(self:Finite):
 def _cure(learn):
     "What to do about numbers that are none"
     rates = ', '.join(sorted({f'{float(h["lr"]):g}' for h in learn.opt.hypers}))
-    cure = f'go back to the last checkpoint (learn.load) and lower lr, which is {rates}'
+    cure = f'go back to the last checkpoint (learn.load) and lower {arg("lr")}, which is {rates}'
     half = str(learn.autocast_dtype).removeprefix('torch.')
     return f'{cure}, or leave {half} out (learn.to_fp32())' if learn.autocast_dtype else cure
 

@@ -94,6 +94,7 @@ def test_it_is_carried_over_to_other_classes(name, runs, renamed, tmp_path):
     assert code == 0, err
 
 @pytest.mark.parametrize('name', names)
+@pytest.mark.once
 @pytest.mark.numeric
 def test_before_the_first_step_the_weights_are_the_checkpoints(name, runs, scenes):
     dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4)

@@ -404,6 +404,7 @@ def test_torch_export():
     others = dict(segmap=torch.cat([SEG, SEG.flip(1)]), z=draw(4, Z).double())
     assert gap(program(**others), gen(**others)) < 1e-9
 
+@pytest.mark.once
 @numeric
 @pytest.mark.parametrize('exact', [None, True], indirect=True)
 def test_on_another_device(exact):
@@ -441,6 +442,7 @@ def test_the_critic_names_them_in_another_order():
     assert b.shape[1] == K + 2 and gap(b[:, :K + 1], torch.cat([a[:, :1], a[:, 1:].flip(1)], 1)) < 1e-6
     assert gap(b[:, -1], a[:, 1:].mean(1)) < 1e-5
 
+@pytest.mark.once
 @numeric
 def test_training_goes_on_from_a_run(tmp_path):
     Run(loaders(), tmp_path/'run', model='oasis', keep_critic=True, ngf=4, nhidden=8, ndf=4).fit(epochs=1)

@@ -83,6 +83,7 @@ def test_the_same_call_gives_the_same_picture(kind):
     order = np.random.default_rng(0).permutation(calls*2).tolist()
     assert max(gap(painter(maps[m], **how(kind, i)), first[m, i]) for m, i in order) <= 1
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_many_threads_at_once(kind, n=8):
     "One painter, fresh, and threads that ask for different maps and styles"
@@ -105,6 +106,7 @@ def test_painting_leaves_the_network_alone(kind):
         for p in gen.parameters(): p.zero_()
     assert as_ints(painter(maps[0], **how(kind, 0))).std() > 1, 'the painter has weights of its own'
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_on_another_device(kind):
     "Network, maps and styles meet where the painter is told to paint"
@@ -286,6 +288,7 @@ def dls(): return PairedDataLoaders.from_landscapes(n=8, n_valid=4, size=32, bs=
 
 tiny = dict(preset='cpu', ngf=2, nhidden=4, perceptual=None, ndf=4)
 
+@pytest.mark.once
 @pytest.mark.numeric
 @pytest.mark.parametrize('z_dim', [None, 4])
 def test_a_learner_and_its_export(dls, z_dim, tmp_path):

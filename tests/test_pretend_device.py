@@ -124,6 +124,8 @@ def test_training_and_waits(family, way, capsys):
     most = most_waits[way][family]
     assert max(totals) <= most, f'a step waits {max(totals)} times, before at most {most}'
 
+# dense no family asks the worker for more than its ids, so one of them tells
+@pytest.mark.parametrize('family, way', [('spade', 'dense'), *((o, 'patterns') for o in families)], indirect=True)
 def test_waits_with_a_worker(family, way):
     "The worker looks at the ids; by patterns it makes the plan too, from the second epoch on"
     set_seed(0)

@@ -78,6 +78,7 @@ def test_the_seed_decides(runs, maps):
     a, b, zero, one = (painted(runs[0], maps, name, *args) for name, args in (('a', []), ('b', []), ('0', ['--seed', 0]), ('1', ['--seed', 1])))
     assert a == b == zero and all(a[k] != one[k] for k in a)
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_another_process_paints_the_same(runs, maps):
     "To one grey level: another process may add up in another order (threads, what lies where in memory)"
@@ -161,6 +162,7 @@ def test_pretrained_refused(runs, scenes, which, size, kw, words):
 
 # -- averaged ----------------------------------------------------------------------------------------------------
 
+@pytest.mark.once
 @pytest.mark.numeric
 def test_the_encoder_is_averaged(scenes, tmp_path):
     "While painting the generator has an averaged encoder of its own; the one that is trained stays as it is"

@@ -4,7 +4,7 @@ from conftest import ROOT
 from gaugan_fastai.painter import Painter
 
 TOOL = [sys.executable, '-W', 'ignore', ROOT/'tools/train_painter.py']
-SMALL = '--minutes .2 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
+SMALL = '--minutes .1 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
 SMALL += '--bs 4 2 --scenes 8 --perceptual 0 --way ours --device cpu'.split()
 
 def run(*args): return subprocess.run([*TOOL, *args], capture_output=True, text=True)

@@ -4,8 +4,8 @@
     GAUGAN_SHARED=../shared python tools/fixtures.py                          prints it
     GAUGAN_SHARED=../shared python tools/fixtures.py --write docs/fixtures.md writes it
 
-The cases are those of the tests (tests/reference_cases.py, tests/sean_cases.py). Exits with 1 if one of them is beyond
-its limit.
+The cases are those of the tests (tests/reference_cases.py, sean_cases.py, test_clade.py, test_oasis.py). Exits with 1 if
+one of them is beyond its limit.
 """
 import argparse, sys
 from pathlib import Path
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent/'tests'))
 
 HEAD = """# Against the originals' numbers
 
-Beside the project lie numbers that the public code of SPADE's and SEAN's authors computed with random weights: \
+Beside the project lie numbers that the public code of the authors of SPADE, SEAN, CLADE and OASIS computed with random weights: \
 pictures, features, buffers, losses,
 gradients. Here is the largest absolute difference of our networks from them, over everything that a case holds. \
 Losses reach from 0.1 to 100,
@@ -23,7 +23,7 @@ Made by `python tools/fixtures.py --write docs/fixtures.md`.
 
 def rows():
     "Yield (case, what is compared, largest difference, limit)"
-    import reference_cases as r, sean_cases as s
+    import reference_cases as r, sean_cases as s, test_clade, test_oasis
     for case in r.GENERATORS:
         diffs = r.generator_gaps(case)
         yield f'generator {case}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
@@ -43,6 +43,8 @@ def rows():
         diffs = r.encoder_gaps(size)
         yield f'encoder {size}', ', '.join(words(diffs)), max(diffs.values()), r.TOL
     yield from sean_rows(s)
+    yield from clade_rows(test_clade)
+    yield from oasis_rows(test_oasis)
 
 def sean_rows(s):
     "The same for SEAN"
@@ -50,6 +52,34 @@ def sean_rows(s):
         diffs = s.generator_gaps(case)
         yield f'SEAN {case}', ', '.join(diffs), max(diffs.values()), s.TOL
     yield 'SEAN critic, every layer', 'features and predictions of fake and real', max(s.critic_gaps().values()), s.TOL
+
+def painted(gen, given, t, gap):
+    "Largest differences of a generator's pictures, by name"
+    import torch
+    with torch.no_grad():
+        res = dict(out_eval=gap(gen(**given), t['out_eval']))
+        res |= dict(for_inference=gap(gen.for_inference()(**given), t['out_eval']))
+        return res | dict(out_train1=gap(gen.train()(**given), t['out_train1']))
+
+def clade_rows(c):
+    "The same for CLADE, whose scales and shifts are rows of a table: without and with places"
+    for case in ('edge64', 'icpe64'):
+        path, given, t = c.reference(case)
+        diffs = painted(c.load_original(path), given, t, c.gap)
+        yield f'CLADE {case}', ', '.join(diffs), max(diffs.values()), c.TOL
+
+def oasis_rows(o):
+    "The same for OASIS: generators with and without noise, and its critic"
+    for case in o.GENERATORS:
+        gen, t = o.generator(case)
+        diffs = painted(gen, dict(segmap=t['label'][:, 0].long(), z=t.get('z')), t, o.gap)
+        yield f'OASIS {case}', ', '.join(diffs), max(diffs.values()), o.TOL
+    info, t, state = o.reference('disc64')
+    critic = o.SegmentationCritic(info['options']['semantic_nc'])
+    critic.load_state_dict(state)
+    seen = dict(logits_fake=o.picture(t['fake_u8']), logits_real=o.picture(t['real_u8']), logits_mixed=t['mixed'])
+    gaps = [o.gap(critic.eval()(x).detach(), t[k]) for k, x in seen.items()]
+    yield 'OASIS critic', ', '.join(seen), max(gaps), o.TOL
 
 def words(diffs):
     "Names of what was compared; the many activations are counted"

@@ -189,7 +189,8 @@ def main(argv=None):
     a = options().parse_args(argv)
     Path(a.out).mkdir(parents=True, exist_ok=True)
     test, base = Test(a), {}
-    if not a.pairs: base = unlearnt(test, *(photos(range(FIRST, FIRST + 200), kind, a.size) for kind in a.kinds))
+    some = range(FIRST, FIRST + min(200, a.n))
+    if not a.pairs: base = unlearnt(test, *(photos(some, kind, a.size) for kind in a.kinds))
     print(base, flush=True)
     finish(a, train(a, test), test, base)
 

@@ -172,16 +172,17 @@ def _histogram(report):
         yield f'  {i:>3}  {name:{width}}  {share:6.2%}  {report.maps[i]:>5}  {bar}'
     yield f'  in {n_maps} maps that could be read'
 
-def _findings(head, found, root):
+def _findings(head, found, root, form):
     "Lines that tell each finding, its files and its cure"
     for (what,cure),where in found.items():
         names = [printable(Path(o).relative_to(root) if Path(o).is_relative_to(root) else o) for o in where]
         files = f' ({len(names)} files, first {names[0]})' if len(names)>1 else f' ({names[0]})' if names else ''
-        yield f'{head} {printable(what)}{files}\n        cure: {printable(cure)}'
+        yield f'{head} {printable(form(what))}{files}\n        cure: {printable(form(cure))}'
 
 def tell(
     report:Report, # What `examine` found
     say=say,       # Gets each part, a line or two
+    form=str,      # How facts and cures are said, `typed` for those who type commands
 ) -> int:          # 1 if there are problems, or 0
     "Print histogram, problems and notes"
     splits = ', '.join(f'{split} {len(o)}' for split,o in report.pairs.items())
@@ -192,7 +193,7 @@ def tell(
     n_all,n_empty = (report.instances[o] for o in ('all','empty'))
     if n_all: say(f'  {n_all} instance maps, {n_empty} of them with one number only')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):
-        for o in _findings(head, found, report.path): say(o)
+        for o in _findings(head, found, report.path, form): say(o)
     n,m = len(report.problems),len(report.notes)
     say(f'{n} problem{"s"*(n != 1)}, {m} note{"s"*(m != 1)}')
     return int(bool(report.problems))

@@ -10,6 +10,7 @@ __all__ = ['ReadSegmap', 'SegmapBlock', 'PhotoBlock', 'EdgesBlock', 'show_batch'
 # %% ../../nbs/13_data.paired.ipynb #202d832c
 import concurrent.futures as futures, math, os, random
 from fastai.vision.all import *
+from ..basics import arg
 from ..core import *
 from .landscapes import draw_landscape, landscape_labels
 from .layouts import *
@@ -145,11 +146,11 @@ def _check_options(train, valid, bs, flip, color, **kwargs):
     n,pairs = len(train),f'{len(train)} pairs to train and {len(valid)} to validate on'
     if not n or not len(valid): raise InputError(pairs, 'both need some')
     whole = isinstance(bs, int) and bs>0
-    if not whole: raise InputError(f'bs={bs!r} is no batch size', 'give an int of at least 1', 'bs')
-    never_full = f'bs={bs} is more than the {n} training pairs, so no batch is ever full'
-    if bs>n: raise InputError(never_full, 'lower bs', 'bs')
+    if not whole: raise InputError(f'{arg("bs", bs)} is no batch size', 'give an int of at least 1', 'bs')
+    never_full = f'{arg("bs", bs)} is more than the {n} training pairs, so no batch is ever full'
+    if bs>n: raise InputError(never_full, f'lower {arg("bs")}', 'bs')
     for o,name in ((flip,'flip'), (color,'color')):
-        if not 0<=o<=1: raise InputError(f'{name}={o} is outside 0..1', 'give a share, e.g. 0.5', name)
+        if not 0<=o<=1: raise InputError(f'{arg(name, o)} is outside 0..1', 'give a share, e.g. 0.5', name)
 
 def _kept_blocks(labels, edges, resize):
     "The blocks of a pair by name; each opens and scales through a `Kept`"

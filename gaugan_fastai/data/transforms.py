@@ -9,6 +9,7 @@ __all__ = ['as_size', 'scaled_size', 'PairedResize', 'PairedCrop', 'PairedFlip',
 import operator, random
 from fastai.vision.all import *
 from PIL import Image, ImageEnhance
+from ..basics import arg
 from ..core import *
 
 # %% ../../nbs/12_data.transforms.ipynb #ad0f5b51
@@ -21,7 +22,7 @@ def as_size(
     try: pair = tuple(operator.index(o) for o in pair)
     except TypeError: pair = ()
     if len(pair)==2 and min(pair)>0 and not isinstance(size, bool): return pair
-    raise InputError(f'{name}={size!r} is no picture size', 'give an int or (H, W) in pixels', name)
+    raise InputError(f'{arg(name, size)} is no picture size', 'give an int or (H, W) in pixels', name)
 
 # %% ../../nbs/12_data.transforms.ipynb #f5ff193b
 def scaled_size(
@@ -54,7 +55,8 @@ class PairedResize(Transform):
         if load is None: return
         need = self.size if isinstance(load, (tuple,list)) else (min(self.size),)*2
         if all(n>=m for n,m in zip(as_size(load, 'load'), need)): return
-        raise InputError(f'load={load} is smaller than size={size}', 'nothing of that size can be cut out', 'load')
+        what = f'{arg("load", load)} is smaller than {arg("size", size)}'
+        raise InputError(what, 'nothing of that size can be cut out', 'load')
 
     def _wh(self, o): return scaled_size(o.size[::-1], self.size, self.load)[::-1]
     def encodes(self, o:PILMask): return _like(o.resize(self._wh(o), Image.Resampling.NEAREST), o)

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 from fastai.vision.all import *
-from ..core import InputError
+from ..basics import InputError, arg
 from .daylight import draw_style
 from .landscapes import draw_layout, render
 from .paired import Kept, PhotoBlock, mark_of
@@ -72,8 +72,10 @@ def _check_heaps(a, b, valid, bs):
     "Raise `InputError` where there is too little to train on"
     if not min(len(a), len(b)): raise InputError(f'{len(a)} photos of A, {len(b)} of B to train on', 'both need some')
     if not len(valid): raise InputError('no photo is left to validate on: give more of them, or valid_a= and valid_b=')
-    if not isinstance(bs, int) or bs < 1: raise InputError(f'bs={bs!r} is no batch size: give an int of at least 1')
-    if bs > len(a): raise InputError(f'bs={bs}, but there are {len(a)} photos of A to train on', 'lower bs', 'bs')
+    whole = isinstance(bs, int) and bs > 0
+    if not whole: raise InputError(f'{arg("bs", bs)} is no batch size', 'give an int of at least 1', 'bs')
+    what = f'{arg("bs", bs)}, but there are {len(a)} photos of A to train on'
+    if bs > len(a): raise InputError(what, f'lower {arg("bs")}', 'bs')
 
 @patch(cls_method=True)
 def from_photos(cls:UnpairedDataLoaders,

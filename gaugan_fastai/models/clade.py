@@ -16,7 +16,7 @@ from fastcore.all import *
 
 from ..callbacks import ModelAverage
 from ..clade import CLADE, ClassAffine, positional_map
-from ..core import InputError, check_whole
+from ..basics import InputError, arg, check_whole
 from ..critics import MultiScaleCritic
 from ..finetune import class_rows, start_from
 from ..learner import SynthesisLearner
@@ -189,8 +189,8 @@ def _read_generator(state, edges=False, upsampling='normal'):
     first = 'head_0.norm_0.'
     n_classes, _ = shape_of(state, f'{first}class_specified_affine.weight')
     has, positions = (f'{first}{o}.weight' in state for o in ('inst_conv', 'class_specified_affine.dist_conv_w'))
-    what = 'edges=True was said, but the checkpoint has no inst_conv, the mark of instance edges'
-    if edges and not has: raise InputError(what, 'leave edges out', 'edges')
+    what = f'{arg("edges", True)} was said, but the checkpoint has no inst_conv, the mark of instance edges'
+    if edges and not has: raise InputError(what, f'leave {arg("edges")} out', 'edges')
     return dict(n_classes=n_classes, edges=has, positions=positions) | trunk_config(state, upsampling)
 
 register(CLADEGenerator, family='clade', columns={r'^fc\.weight$': 0}, carry=_carry)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import *
 from ..callbacks import ModelAverage
-from ..core import InputError, check_whole
+from ..basics import InputError, arg, check_whole
 from ..critics import PatchCritic
 from ..data.layouts import open_photo
 from ..losses import least_squares
@@ -271,8 +271,8 @@ def _asked_copy(net, name, **asked):
     config = model_config(net)
     for k, v in asked.items():
         if v in (None, config.get(k, v)): continue
-        cure = f'leave {k} out, its widths are taken'
-        raise InputError(f'{k}={v}, but the checkpoint has {k}={config[k]} in {name}', cure, k)
+        cure = f'leave {arg(k)} out, its widths are taken'
+        raise InputError(f'{arg(k, v)}, but the checkpoint has {k}={config[k]} in {name}', cure, k)
     new = type(net)(**config)
     new.load_state_dict(net.state_dict())
     return new

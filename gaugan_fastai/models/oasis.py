@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
-from ..basics import InputError, check_whole
+from ..basics import InputError, arg, check_whole
 from ..callbacks import ModelAverage
 from ..encoder import as_style
 from ..finetune import start_from
@@ -346,7 +346,7 @@ def _read_generator(state, z_dim=64):
     channels = [shape_of(state, o)[0] for o in ('fc.bias', *(f'body.{i}.conv_1.bias' for i in range(blocks)))]
     if n_in <= z_dim:
         what = f'the checkpoint reads {n_in} channels, too few for {z_dim} of noise and a class'
-        raise InputError(what, 'pass z_dim=0 for one that was trained without noise', 'z_dim')
+        raise InputError(what, f'pass {arg("z_dim", 0)} for one that was trained without noise', 'z_dim')
     if blocks != 6: raise InputError(f'the checkpoint has {blocks} blocks', 'OASIS has 6')
     has, ngf = lambda ending: any(k.endswith(ending) for k in state), channels[-1]
     widths = None if channels == block_channels(ngf) else [o/ngf for o in channels]

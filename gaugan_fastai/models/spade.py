@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..callbacks import ModelAverage
-from ..core import InputError, check_whole, choose
+from ..basics import InputError, arg, check_whole, choose
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..finetune import start_from
@@ -193,7 +193,7 @@ register_checkpoint('SPADE generator', 'head_0.norm_0.mlp_shared.', SPADEGenerat
 def _check_styles(options):
     "Raise `InputError` for options of styles where there are none"
     if not (options.get('kl') or options.get('kl_warmup')) or options.get('z_dim') or options.get('pretrained'): return
-    raise InputError('kl and kl_warmup are about styles', 'give z_dim too', 'z_dim')
+    raise InputError('kl and kl_warmup are about styles', f'give {arg("z_dim")} too', 'z_dim')
 
 _readers = dict(kl=positive, kl_warmup=part, perceptual=or_none(str))
 register_learner('spade', spade_learner, options=_readers, refuse=_check_styles)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
-from ..core import InputError
+from ..basics import InputError, arg
 from ..labelmaps import label_maps
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral
 from ..fast.choice import hooked, rebuilt
@@ -45,8 +45,8 @@ def _read_upsampling(state, upsampling):
     most = any(k.startswith('up_4.') for k in state)
     if most and upsampling == 'normal': return 'most'
     if most == (upsampling == 'most'): return upsampling
-    raise InputError(f"upsampling={upsampling!r} was asked for, but the checkpoint has {'a' if most else 'no'} block "
-        "up_4, the mark of 'most'", option='upsampling')
+    what = f'{arg("upsampling", upsampling)} was asked for, but the checkpoint has {"a" if most else "no"} block up_4'
+    raise InputError(f"{what}, the mark of 'most'", option='upsampling')
 
 def trunk_config(
     state, # Tensors by name, of a published checkpoint
