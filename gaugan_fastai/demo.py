@@ -125,7 +125,8 @@ Next, change a map in {out}/maps and paint it: gaugan generate {out} {out}/maps 
 
 def _demo_folder(out):
     "Make the folder of a demo; nothing that exists is overwritten"
-    if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i > 1))).exists())
+    numbered = (Path('gaugan_demo' + f'_{i}'*(i > 1)) for i in range(1, 10**6))
+    out = next(o for o in numbered if not o.exists()) if out is None else Path(out)
     if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')
     out.mkdir(parents=True)
     return out
