@@ -209,99 +209,18 @@ def convert(
     if model.labels is None and hasattr(model, 'for_inference'):
         print('Its classes have no names yet, and gaugan generate needs them: see --codes')
 
-# %% ../nbs/79_cli.ipynb #7f068163
-def _demo_pictures(run, out, n=6):
-    "Paint held-out scenes and ruler maps; write maps, pictures and a grid of each"
-    import numpy as np
-    from gaugan_fastai.keeping import save_picture
-    from gaugan_fastai.painter import Painter
-    from gaugan_fastai.pictures import image_grid
-    from gaugan_fastai.runs import ruler_maps
-    painter,labels = Painter(run.out),run.dls.labels
-    for o in ('maps','painted'): (out/o).mkdir(exist_ok=True)
-    held = [(np.asarray(o.segmap),np.asarray(o.photo)) for o in run.dls.valid_ds.items[:n]]
-    columns = [(labels.colorize(m),painter(m, ids='library'),p) for m,p in held]
-    save_picture(image_grid(*map(np.stack, columns)), out/'held_out.png')
-    maps = ruler_maps(run.dls.size)
-    pictures = [np.asarray(painter(o, ids='library')) for o in maps]
-    for i,(m,p) in enumerate(zip(maps, pictures)):
-        save_picture(m, out/f'maps/ruler_{i}.png')
-        save_picture(p, out/f'painted/ruler_{i}.png')
-    columns = [(labels.colorize(m),p) for m,p in zip(maps, pictures)]
-    save_picture(image_grid(*map(np.stack, columns)), out/'ruler.png')
-
-# %% ../nbs/79_cli.ipynb #077fbb4f
-def _shipped():
-    "The weights and label maps that come with the library, or None"
-    from gaugan_fastai.weights import shipped_data
-    found = shipped_data()/'weights/landscapes',shipped_data()/'maps'
-    return found if (found[0]/'model.json').is_file() and found[1].is_dir() else None
-
-def _paint_styles(weights, maps, file, seeds=(20, 45, 10, 25)):
-    "Paint every map in the style of each seed (day, haze, dusk, night, with the shipped weights); write them as a grid"
-    import numpy as np
-    from gaugan_fastai.keeping import save_picture
-    from gaugan_fastai.painter import Painter
-    from gaugan_fastai.pictures import image_grid
-    painter = Painter(weights)
-    ids = [painter.read(o) for o in sorted(maps.glob('*.png'))]
-    def row(o):
-        painted = [painter(o, size=o.shape[1:], seed=i) for i in seeds]
-        return [painter.labels.colorize(o[0]), *painted]
-    rows = list(map(row, ids))
-    save_picture(image_grid(*map(np.stack, zip(*rows))), file)
-
-# %% ../nbs/79_cli.ipynb #a7833a2e
-_demo_words = """
-{styles}{out}/held_out.png   scenes it has not seen, from top to bottom: label map, painted, as our code draws it
-{out}/ruler.png      maps drawn with a ruler: label map, painted
-{out}/model          the weights (model.safetensors) and what they are (model.json)
-
-Next, change a map in {out}/maps and paint it: gaugan generate {out} {out}/maps --out painted
-"""
-
-def _demo_folder(out):
-    "Make the folder of a demo; nothing that exists is overwritten"
-    from gaugan_fastai.core import InputError
-    if out is None: out = next(o for i in range(1, 10**6) if not (o := Path('gaugan_demo' + f'_{i}'*(i>1))).exists())
-    if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')
-    out.mkdir(parents=True)
-    words = f'{out}/styles.png     label maps, each in four styles, by the weights that come with a checkout\n'
-    styles = words if _shipped() else ''
-    (out/'DEMO.txt').write_text(_demo_words.format(out=out, styles=styles), encoding='utf-8', errors='backslashreplace')
-    return out
-
 # %% ../nbs/79_cli.ipynb #ad969cdf
 def demo(
     out:Path=None,          # Folder for pictures and weights (default: gaugan_demo, then gaugan_demo_2 ...)
     minutes:positive=2.5,   # Time to train
-    size:hw=None,           # Pictures' height x width, multiples of 32 (default: 64x64)
-    n:count=400,            # Scenes to draw and train on
+    size:hw=None,           # Height x width of the pictures that are trained on: 128x128 (default) or 256x256
+    n:count=96,             # Scenes in deep snow to draw and train on
     lr:positive=1e-3,       # Base learning rate; five times the usual one, for so short a training
-    ngf:count=None,         # Width of the generator (default: 16; the paper's is 64)
-    seed:int=0,             # Seed of the scenes and the weights
+    seed:int=0,             # Seed of the scenes and of the training
 ):
-    "Paint with the shipped weights, then train a small SPADE on drawn landscapes, and paint maps it has not seen"
-    from fastai.vision.all import set_seed
-    from gaugan_fastai.core import InputError
-    from gaugan_fastai.data.paired import PairedDataLoaders
-    from gaugan_fastai.runs import Run
-    size = size or (64,64)
-    what = f'--size {size[0]}x{size[1]}'
-    if any(o % 32 for o in size): raise InputError(what, 'both must be multiples of 32', 'size')
-    out,shipped = _demo_folder(out),_shipped()
-    if shipped:
-        _paint_styles(*shipped, out/'styles.png')
-        print(f'{out}/styles.png: label maps of {shipped[1]}, each in four styles, by the weights of {shipped[0]}')
-    print(f'Drawing {n} landscapes of {size[0]}x{size[1]} pixels ...')
-    dls = PairedDataLoaders.from_landscapes(n=n, n_valid=16, size=size, bs=min(4, n), seed=seed)
-    set_seed(seed, reproducible=True)
-    run = Run(dls, out, preset='cpu', ngf=ngf)
-    n_weights = sum(o.numel() for o in run.learn.model.generator.parameters())
-    print(f'Training a generator of {n_weights/1e6:.1f} M weights for {minutes:g} minutes:')
-    run.fit(minutes=minutes, lr=lr)
-    _demo_pictures(run, out)
-    print((out/'DEMO.txt').read_text(encoding='utf-8'))
+    "Paint with the shipped weights, then teach them a winter that they have never seen: pictures before and after"
+    from gaugan_fastai.demo import run_demo
+    run_demo(out, minutes, size, n, lr, seed)
 
 # %% ../nbs/79_cli.ipynb #dd3b175d
 commands = {o.__name__:o for o in (demo,train,generate,translate,convert,doctor)}

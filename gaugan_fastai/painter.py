@@ -16,18 +16,20 @@ from PIL import Image
 from .basics import InputError, arg
 from .data.layouts import open_photo
 from .encoder import as_style
+from .hub import hub_folder, hub_name
 from .pictures import as_picture, fixed_size, generator_input, is_file, library_ids, wanted_size
 from .pretrained import from_pretrained, network_folders
 from .registry import network_of
 from .styles import check_codes, fill_codes, gather, read_codes, unstyled
-from .weights import shipped_weights
+from .weights import known_weights
 
 # %% ../nbs/77_painter.ipynb #fca1bbd2
 def model_folder(
-    folder, # A run, a folder that `save_pretrained` wrote, or the name of one in `data/weights`
+    folder, # A run, a folder that `save_pretrained` wrote, a name ('landscapes'), or one on the hub ('user/model')
 ) -> Path:
     "Find the folder with weights and card; raise `InputError` where there is none"
-    folder, names = Path(folder), list(shipped_weights())
+    folder, names, there = Path(folder), list(known_weights()), hub_name(folder)
+    if there: return hub_folder(*there)
     if folder.is_file(): raise InputError(f'{folder} is a file', f"give the run's folder, {folder.parent}")
     if not folder.exists() and str(folder) not in names:
         cure = 'give a run, or a folder with model.json and model.safetensors'
@@ -46,7 +48,7 @@ def _prepared(gen, labels, card):
     return new
 
 def load_model(
-    folder, # A run, a folder that `save_pretrained` wrote, or the name of one in `data/weights`
+    folder, # A run, a folder that `save_pretrained` wrote, a name ('landscapes'), or one on the hub ('user/model')
 ): # The generator, prepared by `for_inference`, with `labels` and `card`
     "Load a generator for painting; raise `InputError` where there is none"
     first, *_ = network_folders(model_folder(folder)).values()

@@ -204,22 +204,6 @@ def test_doctor_says_one_thing_about_bad_codes(copy):
     code, out, _ = gaugan('doctor', copy, '--void', 'nothing')
     assert code == 1 and out.count('PROBLEM') == 1 and 'drop the class' not in out, out
 
-# -- demo --------------------------------------------------------------------------------------------------------
-
-def test_demo(tmp_path):
-    tiny = ['--minutes', '.03', '--size', '32', '--n', '16', '--ngf', '4']
-    code, out, err = process('demo', *tiny, cwd=tmp_path)
-    assert code == 0, err
-    demo = tmp_path/'gaugan_demo'
-    assert 'gaugan_demo/held_out.png' in out and all((demo/o).exists() for o in ('held_out.png', 'ruler.png', 'model/model.safetensors'))
-    code, out, err = process('generate', 'gaugan_demo', 'gaugan_demo/maps', '--out', 'painted', cwd=tmp_path)
-    assert code == 0 and out.startswith('4 of 4'), err
-    there, here = (np.asarray(Image.open(o/'painted/ruler_0.png')).astype(int) for o in (demo, tmp_path))
-    assert abs(there - here).max() <= 1   # another process may add up in another order
-    assert 'exists' in refused('demo', *tiny, '--out', 'gaugan_demo', run=process, cwd=tmp_path)
-    code, out, err = process('demo', *tiny, cwd=tmp_path)
-    assert code == 0 and (tmp_path/'gaugan_demo_2/ruler.png').exists() and (demo/'ruler.png').exists(), 'an earlier demo stays'
-
 # -- convert -----------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope='module')

@@ -2,16 +2,17 @@
 import contextlib, io, json, re, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
-from fastai.vision.all import set_seed
+from fastai.vision.all import Callback, CancelFitException, set_seed
 from PIL import Image
 from gaugan_fastai.cli import main
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.critics import MultiScaleCritic
-from gaugan_fastai.data.landscapes import landscape_labels, write_landscapes
-from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.finetune import adapt_classes, match_classes
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, write_landscapes
+from gaugan_fastai.data.paired import Pair, PairedDataLoaders
+from gaugan_fastai.finetune import adapt_classes, at_size, match_classes
 from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from gaugan_fastai.registry import family_named
 
 tiny = ['--size', '32', '--preset', 'cpu', '--ngf', '4', '--nhidden', '8', '--perceptual', 'none', '--epochs', 1]
 new_codes = ['Window', 'Lake', 'Sky', *landscape_labels().codes[1:14], *landscape_labels().codes[15:18]]
@@ -149,3 +150,103 @@ def test_the_curve_goes_on_where_it_was(scenes, renamed, tmp_path):
     same, other = adapted[0], random[0]
     assert same['judged_loss'] == same['loss'] and other['judged_loss'] != other['loss'] and same['loss'] == pytest.approx(same['gan'] + same['feat'])
     assert (tmp_path/'out/curve.png').is_file() and (tmp_path/'out/fakes.jpg').is_file()
+
+# -- fine-tuning as fastai knows it, for every family ------------------------------------------------------------
+
+families = ['spade', 'sean', 'oasis', 'clade']
+old_labels = landscape_labels()
+new_labels = LabelSpace(['Heaven', *old_labels.codes[:0:-1], 'balloon'], void=None)   # other order, another name, a new one
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "Generator and critic of each family, as a run with --keep-critic leaves them"
+    root = tmp_path_factory.mktemp('families')
+    dls = PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=2)
+    for name in families:
+        options = {k: v for k, v in dict(ngf=2, nhidden=4, ndf=4, style_dim=4, width=2, perceptual=None).items() if k in usual(name)}
+        model = family_named(name).learner(dls, **options).model
+        save_pretrained(model.generator, root/name, old_labels)
+        save_pretrained(model.critic, root/name/'critic', old_labels)
+    return root
+
+def usual(name): return family_named(name).usual()
+
+@pytest.fixture
+def others():
+    "Scenes with the new classes"
+    to_new = np.array([new_labels.codes.index(dict(sky='Heaven').get(o, o)) for o in old_labels.codes], np.uint8)
+    pairs = [Pair(to_new[o.segmap], o.photo) for o in (draw_landscape(i, 32) for i in range(8))]
+    return PairedDataLoaders.from_pairs(pairs[2:], pairs[:2], new_labels, 32, 2)
+
+def from_trained(name, dls, folder, **kwargs):
+    more = dict(perceptual=None) if 'perceptual' in usual(name) else {}
+    return family_named(name).learner(dls, pretrained=folder, mapping={'Heaven': 'sky'}, **more, **kwargs)
+
+def weights_of(learn): return [[p.detach().clone() for p in group] for group in learn.opt.param_lists]
+def moved_groups(learn, before): return [any((a != b).any() for a, b in zip(x, y)) for x, y in zip(before, learn.opt.param_lists)]
+
+@pytest.mark.parametrize('name', families)
+def test_plain_fit_and_fine_tune(name, trained, others):
+    learn = from_trained(name, others, trained/name)
+    gen, critic = learn.model.generator, learn.model.critic
+    assert (gen.n_classes, critic.n_classes) == (20, 20) and sum(o.source is not None for o in gen.matches) == 19
+    kept, same = dict(from_pretrained(trained/name/'critic').named_parameters()), dict(critic.named_parameters())
+    equal = [k for k, v in kept.items() if v.shape == same[k].shape and torch.equal(v, same[k])]
+    assert len(equal) >= len(kept) - 4, 'the critic is the trained one, too'
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+        learn.fit_one_cycle(1, 1e-3)
+        learn.fine_tune(1, freeze_epochs=1)
+    assert all(p.isfinite().all() for p in learn.model.parameters()) and len(learn.history) == 4
+    assert learn.predict(others.valid_ds.items[0].segmap, ids='library').size == (32, 32)
+
+@pytest.mark.parametrize('name', families)
+def test_frozen_groups_stay_and_the_critic_does_not(name, trained, others):
+    learn = from_trained(name, others, trained/name, average=None)
+    learn.create_opt()
+    n = len(learn.opt.param_lists)
+    for k in range(n - 1):
+        learn.freeze_to(k)
+        before = weights_of(learn)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+        assert moved_groups(learn, before) == [False]*k + [True]*(n - k), f'{n} groups, frozen to {k}'
+    learn.unfreeze()
+    before = weights_of(learn)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    assert all(moved_groups(learn, before))
+
+@pytest.mark.numeric
+@pytest.mark.once
+@pytest.mark.parametrize('name', families)
+def test_early_groups_learn_slower_if_asked_for(name, trained, others):
+    "Adam's first step moves each weight by the rate of its group, times that of its network"
+    learn = from_trained(name, others, trained/name, average=None)
+    learn.create_opt()
+    before = weights_of(learn)
+    class OneStep(Callback):
+        order, run_valid = 90, False
+        def after_batch(self): raise CancelFitException
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, slice(1e-6, 1e-3), cbs=OneStep())
+    steps = [max((a - b).abs().max().item() for a, b in zip(x, y)) for x, y in zip(before, learn.opt.param_lists)]
+    rates = [h['lr'] for h in learn.opt.hypers]
+    mult = learn.model.turns[0].lr_mult
+    assert rates == sorted(rates) and rates[0] == pytest.approx(1e-6) and rates[-1] == pytest.approx(1e-3)
+    for rate, step in zip(rates[:-1], steps): assert step == pytest.approx(rate*mult, rel=.1), (rates, steps)
+
+def test_a_painter_of_another_size(tmp_path):
+    gen = SPADEGenerator(19, ngf=2, nhidden=4, z_dim=4, upsampling='more', size=(64, 128)).eval()
+    gen.labels = old_labels
+    half = at_size(gen, (32, 64))
+    assert (half.only_size, half.upsampling) == ((32, 64), 'normal') and half.labels == old_labels
+    for (k, a), b in zip(gen.state_dict().items(), half.state_dict().values(), strict=True):
+        assert torch.equal(a, b) and a.data_ptr() != b.data_ptr(), k
+    back = at_size(half, (64, 128))
+    ids, z = torch.zeros(1, 64, 128, dtype=torch.long), torch.ones(1, 4)
+    with torch.no_grad(): assert torch.equal(back(ids, z=z), gen(ids, z=z)) and half(ids[:, ::2, ::2], z=z).shape == (1, 3, 32, 64)
+    for size in ((64, 128), (16, 32), (128, 256), (64, 64)): assert at_size(gen, size) is gen
+    plain = SPADEGenerator(19, ngf=2, nhidden=4)
+    assert at_size(plain, (64, 64)) is plain
+    dls = PairedDataLoaders.from_landscapes(n=2, n_valid=2, size=32, bs=2)
+    gen = at_size(SPADEGenerator(19, ngf=2, nhidden=4, z_dim=4, upsampling='more', size=64), (64, 64))
+    gen.labels = old_labels
+    assert spade_learner(dls, pretrained=gen, perceptual=None).model.generator.only_size == (32, 32)

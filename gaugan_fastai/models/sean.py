@@ -17,6 +17,7 @@ from ..core import InputError, choose, colorize
 from ..labelmaps import LabelMaps
 from ..safe import write_whole
 from ..critics import MultiScaleCritic
+from ..finetune import start_from
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import feature_matching_term, l1_term, perceptual_term
@@ -166,6 +167,8 @@ def sean_learner(
     locality:float=0., # weight of the change that a region's code makes elsewhere (not in the paper): `locality_term`
     average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
     terms:dict|None=None, # further terms, name -> function(turn)
+    pretrained=None, # start from trained weights, whose widths are taken, see `finetune.start_from`
+    mapping:dict|None=None, # with `pretrained`: new class -> old class, where the names differ
     cbs=None, # callbacks
     **kwargs
 ) -> SEANLearner:
@@ -179,9 +182,10 @@ def sean_learner(
     if dls.edges: raise InputError(what, 'load them with edges=False')
     critic = MultiScaleCritic(dls.n_classes, w.pop('ndf'), n_scales, 3, strides=(2, 2, 2))
     gen = SEANGenerator(dls.n_classes, upsampling=upsampling, **w)
+    if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'sean')
     if any(o % gen.factor for o in getattr(dls, 'size', ())):
         h, w = dls.size
-        what = f'the data come as {h}x{w}, but upsampling={upsampling!r} paints multiples of {gen.factor}'
+        what = f'the data come as {h}x{w}, but upsampling={gen.upsampling!r} paints multiples of {gen.factor}'
         raise InputError(what, 'choose such a size')
     losses = {}
     if feat: losses['feat'] = feature_matching_term(feat)

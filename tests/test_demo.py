@@ -1,0 +1,98 @@
+"""`gaugan demo`: a picture at once, then deep snow; with small weights in place of the shipped ones."""
+import re, shutil
+import numpy as np, pytest, torch
+from PIL import Image
+from test_cli import gaugan, refused
+from gaugan_fastai import demo
+from gaugan_fastai.core import InputError
+from gaugan_fastai.data.daylight import draw_style
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
+from gaugan_fastai.demo import before_after, nearest, paint_rows, run_demo, snow_scenes, snow_style, teach_snow
+from gaugan_fastai.encoder import StyleEncoder
+from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.painter import Painter
+from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+
+def small(folder, upsampling='more', size=64):
+    "Weights with styles that doubling once less makes quicker"
+    torch.manual_seed(0)
+    gen = SPADEGenerator(19, 2, nhidden=4, z_dim=4, upsampling=upsampling, size=(size, size))
+    gen.fc.weight.data.mul_(100)   # a network that learnt nothing hardly looks at z
+    return save_pretrained(gen, folder, landscape_labels(), encoder=StyleEncoder(ndf=2, z_dim=4, size=32), size=[size, size])
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    "They stand in for the shipped ones; losses without the perceptual network"
+    folder = small(tmp_path/'weights')
+    monkeypatch.setattr(demo, 'shipped_weights', lambda: dict(landscapes=folder))
+    run = demo.Run
+    monkeypatch.setattr(demo, 'Run', lambda *args, **kw: run(*args, perceptual=None, **kw))
+    return folder
+
+def cells(file, n, side):
+    "The pictures of a grid, by row and column"
+    grid = np.asarray(Image.open(file)).astype(int)
+    rows, columns = (o//(side + 4) for o in grid.shape[:2])
+    assert grid.shape == (rows*(side + 4), columns*(side + 4), 3) and rows == n
+    at = lambda i: slice(i*(side + 4) + 2, (i + 1)*(side + 4) - 2)
+    return [[grid[at(i), at(j)] for j in range(columns)] for i in range(rows)]
+
+def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, words, err = gaugan('demo', '--minutes', '.02', '--n', 8)
+    assert code == 0, err
+    out = tmp_path/'gaugan_demo'
+    assert words.startswith('gaugan_demo/first.png: '), 'the first thing that is said is where the first picture is'
+    assert len(re.findall('gaugan_demo/styles.png', words)) == 2 and (out/'DEMO.txt').read_text() in words
+    maps = [Painter(weights).read(o)[0] for o in sorted((out/'maps').glob('*.png'))]
+    assert len(maps) == 6
+    first, = cells(out/'first.png', 1, 64)
+    assert (first[0] == landscape_labels().colorize(nearest(maps[0].numpy(), (64, 64)))).all()
+    assert abs(first[1] - np.asarray(Painter(weights)(maps[0], size=(64, 64), seed=20)).astype(int)).max() <= 1
+    for row in cells(out/'styles.png', 6, 64):
+        assert len(row) == 5 and all((a != b).any() for a, b in zip(row[1:], row[2:])), 'four styles'
+    for row in cells(out/'before_after.png', 6, 32): assert len(row) == 5 and (row[1] != row[2]).any()
+    assert from_pretrained(out/'model').only_size == (32, 32)
+    assert gaugan('generate', out, out/'maps', '--out', tmp_path/'painted')[:2] == (0, f'6 of 6 maps painted: {tmp_path}/painted\n')
+    assert 'exists: choose another folder with --out' in refused('demo', '--out', out)
+    assert gaugan('demo', '--minutes', '.01', '--n', 4)[0] == 0 and (tmp_path/'gaugan_demo_2/model').is_dir(), 'an earlier demo stays'
+
+def test_a_demo_refuses(weights, tmp_path):
+    assert 'do not paint 96x96: choose 64x64 or 32x32' in refused('demo', '--size', 96, '--out', tmp_path/'out')
+    assert not (tmp_path/'out').exists(), 'nothing is left'
+
+def test_weights_that_cannot_do_with_less(tmp_path):
+    "Doubling five times is the least: they are trained at their own size"
+    gen = demo._check_size(None, small(tmp_path/'w', 'normal', 32))
+    assert gen.only_size == (32, 32)
+    assert demo._check_size((64, 64), small(tmp_path/'v'))is not None
+
+@pytest.mark.numeric
+def test_training_moves_the_picture_towards_snow(weights, tmp_path):
+    run = teach_snow(tmp_path/'run', .1, (32, 32), 8, 4e-3, 0, weights)
+    scenes = snow_scenes(6, 64, 9000)
+    photo = np.stack([o.photo for o in scenes]).mean((0, 1, 2))
+    rows = before_after(Painter(weights), Painter(run.out), [o.segmap for o in scenes])
+    old, new = (np.stack([o[i] for o in rows]).mean((0, 1, 2)) for i in (1, 2))
+    assert abs(new - photo).mean() < .8*abs(old - photo).mean(), (old, new, photo)
+
+# -- the season --------------------------------------------------------------------------------------------------
+
+def test_snow_is_white_and_has_the_hour_of_the_scene():
+    for seed in range(30):
+        snow, usual = snow_style(seed), draw_style(seed)
+        assert snow == snow_style(seed) and snow['hour'] == usual['hour'] and snow['light'] == usual['light']
+        assert min(snow['grass']) > .85 and min(snow['roof']) > .85 and snow['frost'] == 1 and snow['season'] == 'winter'
+    assert len({snow_style(i)['grass'] for i in range(30)}) == 30
+
+def test_snow_lies_on_the_same_places():
+    for i, o in enumerate(snow_scenes(3, 64, 40)):
+        usual = draw_landscape(40 + i, 64)
+        assert (o.segmap == usual.segmap).all() and o.photo.shape == (64, 64, 3) and (o.photo != usual.photo).any()
+    assert len(snow_scenes(0)) == 0 and snow_scenes(1, (32, 64))[0].photo.shape == (32, 64, 3)
+
+def test_rows_of_pictures(tmp_path):
+    painter = Painter(small(tmp_path/'w', 'normal', 32))
+    (a, b, c), = paint_rows(painter, [draw_landscape(0, 48).segmap], (1, 2))
+    assert a.shape == b.shape == c.shape == (32, 32, 3) and (b != c).any()
+    assert nearest(np.arange(4).reshape(2, 2), (2, 4)).tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
