@@ -26,8 +26,9 @@ class Server:
     def url(self): return f'http://127.0.0.1:{self.port}/'
 
     def start(self):
-        call = [sys.executable, '-m', 'gaugan_fastai.cli', 'paint', *self.models, '--port', str(self.port), '--no-browser']
-        self.process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        gaugan = [sys.executable, '-c', 'import sys; from gaugan_fastai.cli import main; sys.exit(main())']
+        call = [*gaugan, 'paint', *self.models, '--port', str(self.port), '--no-browser']
+        self.process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL)
         self.wait()
 
     def wait(self):
@@ -86,9 +87,12 @@ class Hand:
         h, w, *values = self.js(code)
         return np.array(values, np.uint8).reshape(h, w, 4)[..., :3].astype(int)
 
-    def place(self, x, y, pane='map'):
-        box, (w, h) = self.page.locator(f'#{pane}').bounding_box(), self.js('[painter.desk.grid.w, painter.desk.grid.h]')
-        return box['x'] + (x + .5)/w*box['width'], box['y'] + (y + .5)/h*box['height']
+    def places(self, points):
+        "Where pixels of the map are on the screen, at zoom 1"
+        box, (w, h) = self.page.locator('#map').bounding_box(), self.js('[painter.desk.grid.w, painter.desk.grid.h]')
+        return [(box['x'] + (x + .5)/w*box['width'], box['y'] + (y + .5)/h*box['height']) for x, y in points]
+
+    def place(self, x, y): return self.places([(x, y)])[0]
 
     def click(self, x, y): self.page.mouse.click(*self.place(x, y))
 
