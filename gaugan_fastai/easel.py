@@ -22,6 +22,12 @@ class Wish(NamedTuple):
     make: object # Makes it
     future: Future
 
+# %% ../nbs/92_easel.ipynb #094bf074
+def _tell(wish, status, what, **facts):
+    "End a wish with a refusal"
+    if wish.future.set_running_or_notify_cancel(): wish.future.set_exception(Refusal(status, what, **facts))
+
+# %% ../nbs/92_easel.ipynb #eaf609ab
 class Easel:
     "A thread that does one thing after the other, and those who wait for it"
     def __init__(self,
@@ -44,8 +50,7 @@ class Easel:
             elif len(self.waiting) < self.room: self.waiting.append(new)
             else: raise Refusal(503, f'the painter is busy, {self.room} wait already', 'try again soon', busy=True)
             self.turn.notify()
-        if older and older.future.set_running_or_notify_cancel():
-            older.future.set_exception(Refusal(409, 'newer', superseded=True))
+        if older: _tell(older, 409, 'newer', superseded=True)
         return new.future
 
 # %% ../nbs/92_easel.ipynb #91237dc4
@@ -66,6 +71,7 @@ def _work(self:Easel):
             wish = self.waiting.popleft()
         _fulfil(wish)
 
+# %% ../nbs/92_easel.ipynb #9fffc319
 @patch
 def close(self:Easel):
     "Stop after what is being made; those who wait are told so"
@@ -73,9 +79,7 @@ def close(self:Easel):
         self.open, left = False, list(self.waiting)
         self.waiting.clear()
         self.turn.notify_all()
-    for o in left:
-        if o.future.set_running_or_notify_cancel():
-            o.future.set_exception(Refusal(503, 'the painter is closing', busy=True))
+    for o in left: _tell(o, 503, 'the painter is closing', busy=True)
     self.thread.join(10)
 
 # %% ../nbs/92_easel.ipynb #62ae2894

@@ -33,7 +33,9 @@ def _depth(rng): return png(64, 64, bytes(64*64*9), int(rng.choice([1, 2, 4, 16,
 def _short(rng): return png(64, 64, bytes(int(rng.integers(0, 64*65))))
 def _long(rng): return png(64, 64, bytes(5_000_000))
 def _ids(rng): return _saved(Image.fromarray(rng.integers(0, 256, (64, 64)).astype(np.uint8)), 'PNG')
-def _film(rng): return _saved(_picture(rng), str(rng.choice(['GIF', 'PNG', 'WEBP', 'TIFF'])), save_all=True, append_images=[_picture(rng)]*3)
+def _film(rng): 
+    side = int(rng.integers(2, 90))
+    return _saved(_picture(rng, side=side), str(rng.choice(['GIF', 'PNG', 'WEBP', 'TIFF'])), save_all=True, append_images=[_picture(rng, side=side)]*3)
 def _thin(rng): return _saved(Image.new('L', (1, 11_000)), 'PNG')
 def _deep(rng): return _saved(Image.fromarray(rng.integers(0, 2**16, (64, 64)).astype(np.uint16)), str(rng.choice(['PNG', 'TIFF'])))
 def _floats(rng): return _saved(Image.fromarray(rng.normal(size=(64, 64)).astype(np.float32)), 'TIFF')
