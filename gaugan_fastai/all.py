@@ -18,9 +18,11 @@ from .labels import *
 from .core import *
 from .weights import *
 
+from .rowsum import *
 from .patterns import *
 from .labelmaps import *
 from .fast.choice import *
+from .fast.memory import *
 from .fast.pixels import *
 from .fast.modulation import *
 from .fast.sigma import *
@@ -81,6 +83,7 @@ from .pretrained import *
 from .finetune import *
 from .segmenter import *
 from .metrics import *
+from .paintable import *
 from .painter import *
 from .folders import *
 from .translator import *

@@ -18,14 +18,9 @@ def printable(
     "Write what cannot be printed (line breaks, control characters, broken bytes) as its number"
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
-def _parts(sentence):
-    "What is wrong and the cure (or None) of a sentence, also of one that torch has wrapped in a page of calls"
-    if sentence.startswith('Caught InputError in'): sentence = sentence.rsplit('InputError: ', 1)[-1].strip()
-    what,colon,cure = sentence.partition(': ')
-    return what,cure if colon else None
-
+# %% ../nbs/10_basics.ipynb #ca100013
 _marks = '\ue000\ue001\ue002'   # private characters, which no script uses: what follows is code, typed, both
-_both = re.compile('{}(.*?){}(.*?){}'.format(*_marks), re.DOTALL)
+_both = re.compile('{0}([^{0}-{2}]*){1}([^{0}-{2}]*){2}'.format(*_marks))
 
 def either(
     code, # What one says in Python: 'edges=True'
@@ -48,6 +43,7 @@ def arg(
     given = 'x'.join(map(str, value)) if isinstance(value, tuple) else 'none' if value is None else value
     return either(f'{name}={value!r}', f'{option} {given}')
 
+# %% ../nbs/10_basics.ipynb #ca100015
 class Words(str):
     "A sentence as it is said in Python; `typed` is the same for the command line, `both` what it was made of"
     def __new__(cls, both):
@@ -61,6 +57,13 @@ def typed(
 ) -> str:
     "Say something as those who type commands read it"
     return getattr(said, 'typed', str(said))
+
+# %% ../nbs/10_basics.ipynb #ca100017
+def _parts(sentence):
+    "What is wrong and the cure (or None) of a sentence, also of one that torch has wrapped in a page of calls"
+    if sentence.startswith('Caught InputError in'): sentence = sentence.rsplit('InputError: ', 1)[-1].strip()
+    what,colon,cure = sentence.partition(': ')
+    return what,cure if colon else None
 
 class InputError(ValueError):
     "Report unusable input in one sentence, 'what: cure'; its parts stay on the error for those who sort or count"
@@ -76,16 +79,17 @@ class InputError(ValueError):
         self.option,self.file,self.fact = option,file,self.what if fact is None else Words(fact)
         super().__init__(str(self))
 
-    def _said(self, form): return ': '.join(getattr(o, form) for o in (self.what,self.cure) if o is not None)
+    def _said(self, form): return ': '.join(form(o) for o in (self.what,self.cure) if o is not None)
 
     @property
     def typed(self):
         "The sentence for those who type commands"
-        return printable(self._said('typed'))
+        return printable(self._said(typed))
 
     def __str__(self):
-        if torch.utils.data.get_worker_info() is None: return printable(Words(self._said('both')))
-        return ''.join(o if o in _marks else printable(o) for o in self._said('both'))   # torch sends nothing but text
+        if torch.utils.data.get_worker_info() is None: return printable(self._said(str))
+        both = self._said(lambda o: o.both)   # torch sends nothing but text
+        return ''.join(o if o in _marks else printable(o) for o in both)
 
 # %% ../nbs/10_basics.ipynb #eafba91d
 def say(

@@ -185,8 +185,7 @@ def _code_table(codes):
     if codes is None: return None
     if Path(codes).is_file(): return LabelSpace.from_file(codes)
     try: return label_space(codes)
-    except InputError as e:
-        raise InputError(e.what, f'{e.cure.both}; nor is {codes} a file of names', 'codes') from None
+    except InputError as e: raise InputError(e.what, f'{e.cure.both}; nor is {codes} a file', 'codes') from None
 
 @contextmanager
 def _new_folder(out):

@@ -64,6 +64,10 @@ def labels(self:SynthesisLearner):
 
 # %% ../nbs/25_learner.ipynb #ae7e0106
 @patch
+def before_painting(self:SynthesisLearner):
+    "Make what pictures need beside the weights, where the family has such a thing: SEAN's usual styles"
+
+@patch
 @contextmanager
 def painting(self:SynthesisLearner):
     """Give a generator to paint with, in eval mode, without gradients: a frozen copy, averaged where it is averaged.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from conftest import ROOT
+from gaugan_fastai.basics import Words, arg, either, printable, typed
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.data import layouts
 from gaugan_fastai.data.paired import PairedDataLoaders
@@ -490,14 +491,31 @@ def test_an_error_travels_with_its_parts():
         except ValueError as cause: raise e from cause
     assert caught.value is e and isinstance(e.__cause__, ValueError)
 
+@pytest.mark.parametrize('said,code,option', [(arg('style_map'), 'style_map', '--style-map'), (arg('void', None), 'void=None', '--void none'),
+    (arg('edges', True), 'edges=True', '--edges'), (arg('bs', 0), 'bs=0', '--bs 0'), (arg('family', 'sean'), "family='sean'", '--family sean'),
+    (arg('size', (64, 96)), 'size=(64, 96)', '--size 64x96'), (arg('style', word='PHOTO'), 'style=PHOTO', '--style PHOTO'),
+    (either('palette=', 'write palette.txt'), 'palette=', 'write palette.txt')], ids=lambda o: None)
+def test_an_argument_is_named_for_both(said, code, option):
+    e = InputError(f'a.png, {said}', f'leave {said} out')
+    assert str(e) == f'a.png, {code}: leave {code} out' and e.typed == typed(e) == f'a.png, {option}: leave {option} out'
+    assert (e.what, e.what.typed, e.fact.typed) == (f'a.png, {code}', f'a.png, {option}', f'a.png, {option}')
+    for o in (pickle.loads(pickle.dumps(e)), InputError(e.what, e.cure), InputError(e.what.both, e.cure.both)): assert o.typed == e.typed
+    assert Words(said) == code and typed(Words(said)) == option and repr(e.args) == repr((str(e),))
+
+def test_what_is_quoted_is_no_argument():
+    for name in ('void=9.png', 'leave style out', 'line\nbreak', '\ue000a\ue002'):
+        e = InputError(f'{name} is green', f'leave {arg("void")} out')
+        assert e.typed == f'{printable(name)} is green: leave --void out' and str(e) == e.typed.replace('--', '')
+
 class _GreenData(torch.utils.data.Dataset):
     def __len__(self): return 2
-    def __getitem__(self, i): raise InputError('a.png is green', 'paint it blue', 'palette')
+    def __getitem__(self, i): raise InputError('a.png is green', f'paint it, or pass {arg("void", 9)}', 'void')
 
 def test_an_error_in_a_process_that_loads_is_one_sentence():
     with pytest.raises(InputError) as caught: list(torch.utils.data.DataLoader(_GreenData(), num_workers=1))
     e = caught.value
-    assert (str(e), e.what, e.cure) == ('a.png is green: paint it blue', 'a.png is green', 'paint it blue')
+    assert (str(e), e.what, e.cure) == ('a.png is green: paint it, or pass void=9', 'a.png is green', 'paint it, or pass void=9')
+    assert e.typed == 'a.png is green: paint it, or pass --void 9'
 
 def test_options_are_named(tmp_path):
     fn = tmp_path/'a.png'

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import once_but
 from test_patterns import coco_map, hashed_noise, lively, make, maps_of, rel, voronoi
 from gaugan_fastai.critics import MultiScaleCritic
-from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast import memory
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.fast.convs import PatchConv2d
 from gaugan_fastai.fast.winograd import QuickConv2d, WinogradConv2d, quick_convs
@@ -199,17 +199,17 @@ def paint_shots(dense, painter, K, edges, shots):
 
 def test_memory_is_kept_while_somebody_holds_it(monkeypatch):
     "Freed pieces come back at the same place, and nested holders do not end each other's; other tuning is left alone"
-    if pixels._libc() is None: pytest.skip('not glibc, or tuned by MALLOC_... or GLIBC_TUNABLES')
+    if memory._libc() is None: pytest.skip('not glibc, or tuned by MALLOC_... or GLIBC_TUNABLES')
     told = []
-    monkeypatch.setattr(pixels, '_give_back_from', lambda libc, *o: told.append(o))
-    usual, kept = pixels._thresholds['usual'], pixels._thresholds['kept']
-    with pixels.kept_memory():
-        with pytest.raises(ZeroDivisionError), pixels.kept_memory(): 1/0
-        assert told == [kept, kept] and len(pixels._holders) == 1
-    assert told == [kept, kept, usual] and not pixels._holders
+    monkeypatch.setattr(memory, '_give_back_from', lambda libc, *o: told.append(o))
+    usual, kept = memory._thresholds['usual'], memory._thresholds['kept']
+    with memory.kept_memory():
+        with pytest.raises(ZeroDivisionError), memory.kept_memory(): 1/0
+        assert told == [kept, kept] and len(memory._holders) == 1
+    assert told == [kept, kept, usual] and not memory._holders
     monkeypatch.setenv('MALLOC_ARENA_MAX', '2')
-    assert pixels._libc() is None
-    with pixels.kept_memory(): assert len(told) == 3
+    assert memory._libc() is None
+    with memory.kept_memory(): assert len(told) == 3
 
 @pytest.mark.parametrize('i', once_but(range(0, 21, 6), range(0, 21, 3)))
 def test_painter_on_coco_stuff(i, eager_winograd):
@@ -385,10 +385,10 @@ def test_critic_reads_labels_as_the_convolution_of_the_onehot_does(o, n_scales, 
 def test_a_fit_keeps_memory_and_gives_it_back():
     seen = []
     class Look(Callback):
-        def after_batch(self): seen.append(len(pixels._holders))
+        def after_batch(self): seen.append(len(memory._holders))
     learn = spade_learner(OneBatch(9, few_cells), ngf=4, nhidden=8, ndf=4, n_layers=3, perceptual=None, average=None, cbs=Look())
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
-    assert seen == [int(pixels._libc() is not None)] and not pixels._holders
+    assert seen == [int(memory._libc() is not None)] and not memory._holders
 
 
 # --- two processes

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from conftest import once_but
 from test_patterns import lively, rel, voronoi
-from gaugan_fastai import patterns
+from gaugan_fastai import rowsum
 from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.fast import convs, pixels, regions, sigma, winograd
@@ -174,7 +174,7 @@ def small_is_large(monkeypatch):
 def broken(*args, **kwargs): raise RuntimeError('this torch has another one')
 
 PRIVATE = dict(
-    bags=(torch, '_embedding_bag_forward_only', patterns._bags_are_quick),
+    bags=(torch, '_embedding_bag_forward_only', rowsum._bags_are_quick),
     unbend=(torch.ops.aten, 'leaky_relu_backward', pixels._unbends_quickly),
     stats=(torch, 'batch_norm_update_stats', pixels._counts_quickly),
     convolution=(torch.ops.mkldnn, '_convolution_pointwise', convs._packs),

@@ -6,7 +6,7 @@ import pytest, torch
 
 from test_patterns import lively, rel, voronoi
 from gaugan_fastai.core import InputError
-from gaugan_fastai.fast import pixels
+from gaugan_fastai.fast import memory
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.fast.modulation import Remember
 from gaugan_fastai.fast.winograd import WinogradConv2d
@@ -145,9 +145,9 @@ def test_a_painters_memory_goes_with_it(kind, own_maps):
     assert during > before and left <= (.2 if own_maps else 0.)*(during - before)
 
 def test_a_training_gives_its_room_back():
-    if pixels._libc() is None: pytest.skip('not glibc, or tuned by MALLOC_... or GLIBC_TUNABLES')
-    with pixels.kept_memory(): pixels.workspace(1000, torch.zeros(1))
-    assert pixels.workspace.memory is None
+    if memory._libc() is None: pytest.skip('not glibc, or tuned by MALLOC_... or GLIBC_TUNABLES')
+    with memory.kept_memory(): memory.workspace(1000, torch.zeros(1))
+    assert memory.workspace.memory is None
 
 
 # --- numbers that are none

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from conftest import once_but, shared_path
-from gaugan_fastai import patterns
+from gaugan_fastai import rowsum
 from gaugan_fastai.core import InputError, instance_edges, onehot
 from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
@@ -66,7 +66,7 @@ def test_numbers_tell_tuples_apart(rows, stretch):
 
 def test_numbers_are_exact_when_every_hash_collides(monkeypatch):
     "With a hash that sends all keys to one slot the comparison alone must do the work"
-    monkeypatch.setattr(patterns, '_odd', (0,))
+    monkeypatch.setattr(rowsum, '_odd', (0,))
     key = torch.randint(0, 30, (500,))*10**15
     places, index = number(key, 2**60)
     assert torch.equal(key[places][index], key) and len(places) == len(key.unique())

@@ -4,8 +4,8 @@
     GAUGAN_SHARED=../shared python tools/fixtures.py                          prints it
     GAUGAN_SHARED=../shared python tools/fixtures.py --write docs/fixtures.md writes it
 
-The cases are those of the tests (tests/reference_cases.py, sean_cases.py, test_clade.py, test_oasis.py). Exits with 1 if
-one of them is beyond its limit.
+The cases are those of the tests (tests/reference_cases.py, sean_cases.py, test_clade.py, test_oasis.py). Exits with 1
+if one of them is beyond its limit.
 """
 import argparse, sys
 from pathlib import Path
@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent/'tests'))
 
 HEAD = """# Against the originals' numbers
 
-Beside the project lie numbers that the public code of the authors of SPADE, SEAN, CLADE and OASIS computed with random weights: \
-pictures, features, buffers, losses,
+Beside the project lie numbers that the public code of the authors of SPADE, SEAN, CLADE and OASIS computed with \
+random weights: pictures, features, buffers, losses,
 gradients. Here is the largest absolute difference of our networks from them, over everything that a case holds. \
 Losses reach from 0.1 to 100,
 pictures from -1 to 1; the originals' own float32 and float64 answers differ by 1e-6 to 1e-5. \

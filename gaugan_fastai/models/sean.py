@@ -84,6 +84,8 @@ class SEANLearner(SynthesisLearner):
                 gen.usual = usual
         return gen.usual
 
+    def before_painting(self): self.usual_codes()
+
     @contextmanager
     def painting(self):
         "See `SynthesisLearner`; what paints knows the usual codes, if they have been asked for"
@@ -207,4 +209,4 @@ def locality_term(weight, margin=.08):
 # %% ../../nbs/53_models.sean.ipynb #14b13001
 from ..options import or_none
 from ..registry import register_learner
-register_learner('sean', sean_learner, StyleGrid, SEANLearner.usual_codes, options=dict(perceptual=or_none(str)))
+register_learner('sean', sean_learner, StyleGrid, SEANLearner.before_painting, options=dict(perceptual=or_none(str)))
