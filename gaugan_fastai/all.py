@@ -19,6 +19,7 @@ from .core import *
 from .weights import *
 
 from .patterns import *
+from .fast.cargo import *
 from .labelmaps import *
 from .fast.choice import *
 from .fast.pixels import *
