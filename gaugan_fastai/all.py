@@ -20,6 +20,7 @@ from .weights import *
 
 from .rowsum import *
 from .patterns import *
+from .fast.cargo import *
 from .labelmaps import *
 from .fast.choice import *
 from .fast.memory import *

@@ -122,26 +122,6 @@ class StyleLibrary:
         counts, # Photos that showed each class, int64 `[K]`
     ): store_attr()
 
-    @classmethod
-    def fit(cls,
-        codes, # Codes of many photos, `[N,K,S]`; zeros where a photo lacks a class
-        rank:int=4, # Directions R kept for each class
-        shrink:float=5., # Photos' worth of belief that a class is like all others
-    ):
-        "Fit a Gaussian to the codes of each class: `rank` directions and the rest, shrunk to the mean over classes"
-        rank = min(rank, codes.shape[2])
-        has = codes.any(-1)
-        counts = has.sum(0)
-        mean = codes.sum(0)/counts.clamp_min(1)[:, None]
-        off = (codes - mean)*has[..., None]
-        cov = torch.einsum('nks,nkt->kst', off, off)
-        shared = cov.sum(0)/counts.sum().clamp_min(1)
-        cov = (cov + shrink*shared)/(counts + shrink).view(-1, 1, 1)
-        values, vectors = torch.linalg.eigh(cov.double())
-        spread = (vectors*values.clamp_min(0).sqrt()[:, None])[..., -rank:].transpose(1, 2).to(codes)
-        rest = (cov.diagonal(dim1=1, dim2=2) - (spread**2).sum(1)).clamp_min(0).sqrt()
-        return cls(mean, spread, rest, counts)
-
     def fill(self,
         codes, # `[B,K,S]`
     ):
@@ -149,35 +129,62 @@ class StyleLibrary:
         same_shape(codes, self.mean)
         return torch.where(codes.any(-1, keepdim=True), codes, self.mean.to(codes))
 
-    def sample(self,
-        n:int=1, # How many
-        generator=None, # `torch.Generator`
-        scale:float=1., # 0 gives the mean, 1 the distribution of the photos
-    ): # `[n,K,S]` in -1..1
-        "Draw styles, each class on its own; classes that no photo showed get zeros"
-        K, R, S = self.spread.shape
-        draw = lambda *shape: torch.randn(*shape, generator=generator)
-        off = torch.einsum('nkr,krs->nks', draw(n, K, R), self.spread.cpu()) + draw(n, K, S)*self.rest.cpu()
-        known = (self.counts.cpu() > 0)[:, None]
-        return ((self.mean.cpu() + scale*off).clamp(-1, 1)*known).to(self.mean)
+# %% ../nbs/54_styles.ipynb #bcee5de7
+@patch(cls_method=True)
+def fit(cls:StyleLibrary,
+    codes, # Codes of many photos, `[N,K,S]`; zeros where a photo lacks a class
+    rank:int=4, # Directions R kept for each class
+    shrink:float=5., # Photos' worth of belief that a class is like all others
+):
+    "Fit a Gaussian to the codes of each class: `rank` directions and the rest, shrunk to the mean over classes"
+    rank = min(rank, codes.shape[2])
+    has = codes.any(-1)
+    counts = has.sum(0)
+    mean = codes.sum(0)/counts.clamp_min(1)[:, None]
+    off = (codes - mean)*has[..., None]
+    cov = torch.einsum('nks,nkt->kst', off, off)
+    shared = cov.sum(0)/counts.sum().clamp_min(1)
+    cov = (cov + shrink*shared)/(counts + shrink).view(-1, 1, 1)
+    values, vectors = torch.linalg.eigh(cov.double())
+    spread = (vectors*values.clamp_min(0).sqrt()[:, None])[..., -rank:].transpose(1, 2).to(codes)
+    rest = (cov.diagonal(dim1=1, dim2=2) - (spread**2).sum(1)).clamp_min(0).sqrt()
+    return cls(mean, spread, rest, counts)
 
-    def save(self,
-        folder, # `styles.safetensors` is written into it
-    ):
-        "Write the library beside a model's weights"
-        file = Path(folder)/'styles.safetensors'
-        tensors = {k: getattr(self, k) for k in ('mean', 'spread', 'rest', 'counts')}
-        write_together({file: pack_weights(tensors, 'the library of styles')})
-        return file
+# %% ../nbs/54_styles.ipynb #dc515e7d
+@patch
+def sample(self:StyleLibrary,
+    n:int=1, # How many
+    generator=None, # `torch.Generator`
+    scale:float=1., # 0 gives the mean, 1 the distribution of the photos
+): # `[n,K,S]` in -1..1
+    "Draw styles, each class on its own; classes that no photo showed get zeros"
+    K, R, S = self.spread.shape
+    draw = lambda *shape: torch.randn(*shape, generator=generator)
+    off = torch.einsum('nkr,krs->nks', draw(n, K, R), self.spread.cpu()) + draw(n, K, S)*self.rest.cpu()
+    known = (self.counts.cpu() > 0)[:, None]
+    return ((self.mean.cpu() + scale*off).clamp(-1, 1)*known).to(self.mean)
 
-    @classmethod
-    def load(cls, folder):
-        "Read what `save` wrote; raise `InputError` for a folder without it"
-        file = Path(folder)/'styles.safetensors'
-        try: return cls(**read_weights(file))
-        except (InputError, TypeError) as e:
-            what = f'{file} holds no styles ({e})'
-            raise InputError(what, 'StyleLibrary.save writes them') from e
+# %% ../nbs/54_styles.ipynb #fc8cb191
+@patch
+def save(self:StyleLibrary,
+    folder, # `styles.safetensors` is written into it
+):
+    "Write the library beside a model's weights"
+    file = Path(folder)/'styles.safetensors'
+    tensors = {k: getattr(self, k) for k in ('mean', 'spread', 'rest', 'counts')}
+    write_together({file: pack_weights(tensors, 'the library of styles')})
+    return file
+
+@patch(cls_method=True)
+def load(cls:StyleLibrary,
+    folder, # With the file that `save` wrote
+) -> StyleLibrary:
+    "Read what `save` wrote; raise `InputError` for a folder without it"
+    file = Path(folder)/'styles.safetensors'
+    try: return cls(**read_weights(file))
+    except (InputError, TypeError) as e:
+        what = f'{file} holds no styles ({e})'
+        raise InputError(what, 'StyleLibrary.save writes them') from e
 
 # %% ../nbs/54_styles.ipynb #609c8141
 def encode_all(
