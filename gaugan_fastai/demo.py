@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['snow_style', 'snow_scenes', 'paint_rows', 'nearest', 'save_rows', 'demo_maps', 'teach_snow', 'before_after',
-           'run_demo']
+           'training_size', 'run_demo']
 
 # %% ../nbs/c1_demo.ipynb #fecbd9f4
 import shutil
@@ -21,7 +21,7 @@ from .finetune import at_size
 from .keeping import save_picture
 from .painter import Painter
 from .pictures import image_grid
-from .pretrained import from_pretrained
+from .pretrained import from_pretrained, save_pretrained
 from .runs import Run
 from .weights import shipped_data, shipped_weights
 
@@ -84,30 +84,37 @@ def demo_maps(
     return [Path(shutil.copy(o, folder)) for o in sorted((shipped_data()/'maps').glob('*.png'))]
 
 # %% ../nbs/c1_demo.ipynb #4bb212a9
+def _put_back(folder, size, licence):
+    "Let the painter in a folder have another size, one that its weights can have"
+    gen = from_pretrained(folder)
+    new, training = at_size(gen, size), f'{gen.card["training"]} at {"x".join(map(str, gen.card["size"]))}'
+    return save_pretrained(new, folder, licence=licence, training=training, size=list(size))
+
 def teach_snow(
     out, # Folder of the run
-    minutes:float=2.5, # Time to train
+    minutes:float=2., # Time to train, or
     size=(128,128), # (H,W) of the pictures, one that the weights can have
     n:int=96, # Scenes to train on
     lr:float=1e-3, # Base learning rate
     seed:int=0, # Of the scenes and the order
     pretrained='landscapes', # What the training starts from
-) -> Run: # Its model lies in `out/model`
+    epochs:int=None, # its length in epochs
+) -> Path: # Folder of the painter, `out/model`; its pictures are as large as those of what it started from
     "Train a painter on, on scenes in deep snow"
-    pairs = snow_scenes(n + 4, size, 1000*(seed + 1))
-    dls = PairedDataLoaders.from_pairs(pairs[4:], pairs[:4], landscape_labels(), size, min(4, n), seed=seed)
+    start, pairs = from_pretrained(pretrained), snow_scenes(n + 4, size, 1000*(seed + 1))
+    dls = PairedDataLoaders.from_pairs(pairs[4:], pairs[:4], landscape_labels(), size, min(2, n), seed=seed)
     set_seed(seed, reproducible=True)
     how = dict(l1=10., kl=.02, kl_mean=True, average=.9)
     run = Run(dls, out, samples=2, pretrained=str(pretrained), seed=seed, **how)
-    run.fit(minutes=minutes, lr=lr)
-    return run
+    run.fit(minutes=None if epochs else minutes, epochs=epochs, lr=lr)
+    return _put_back(run.out/'model', start.only_size, start.card['licence'])
 
 # %% ../nbs/c1_demo.ipynb #77b71c80
 def before_after(
-    before, # The painter as it was, or a generator
-    after, # The painter as it is
+    before:Painter, # As it was
+    after:Painter, # As it is
     maps, # Label maps, library ids `[H,W]`
-    seeds=(20,), # Of the styles
+    seeds=(20, 10), # Of the styles: day, dusk
 ) -> list: # Of rows: the map in its colours, and for each seed the old picture and the new one
     "Paint maps with two painters, in the same styles"
     olds, news = (paint_rows(o, maps, seeds) for o in (before, after))
@@ -117,7 +124,7 @@ def before_after(
 _words = """
 {out}/first.png         a label map drawn by hand, and the picture that the shipped weights paint of it
 {out}/styles.png        six such maps, each in four styles
-{out}/before_after.png  the maps as the shipped weights paint them, and after {minutes:g} minutes of snow
+{out}/before_after.png  the maps by the shipped weights, and after {minutes:g} minutes of snow: by day, at dusk
 {out}/model             the weights that know snow (model.safetensors), and what they are (model.json)
 
 Next, change a map in {out}/maps and paint it: gaugan generate {out} {out}/maps --out painted
@@ -131,41 +138,43 @@ def _demo_folder(out):
     out.mkdir(parents=True)
     return out
 
-def _check_size(size, weights):
-    "The generator at the size that is asked for (None: half of its own), or `InputError`"
+def training_size(
+    weights, # Name or folder of a painter with styles
+    size=None, # (H,W) that is wanted
+) -> tuple: # (H,W): what is wanted, or half of the painter's own, where it can do with one doubling less
+    "Choose the size to train at; raise `InputError` for one that the weights cannot have"
     gen = from_pretrained(weights)
     own = tuple(gen.only_size)
-    sizes = [own, *(o for o in [tuple(n//2 for n in own)] if at_size(gen, o) is not gen)]
-    if size is None or tuple(size) in sizes: return at_size(gen, size or sizes[-1])
+    half = tuple(o//2 for o in own)
+    sizes = [own] if at_size(gen, half) is gen else [own, half]
+    if size is None or tuple(size) in sizes: return tuple(size or sizes[-1])
     able = ' or '.join(f'{h}x{w}' for h, w in sizes)
     raise InputError(f'the shipped weights do not paint {size[0]}x{size[1]}', f'choose {able}', 'size')
 
 # %% ../nbs/c1_demo.ipynb #10d9903f
 def run_demo(
     out=None, # Folder; None: gaugan_demo, then gaugan_demo_2 ...
-    minutes:float=2.5, # Time to train
-    size=None, # (H,W) to train at; None: half of the weights' own
+    minutes:float=2., # Time to train
+    size=None, # (H,W) to train at, see `training_size`
     n:int=96, # Scenes to draw and train on
     lr:float=1e-3, # Base learning rate
     seed:int=0, # Of scenes and training
     weights=None, # What begins; None: 'landscapes'
     seeds=(20, 45, 10, 25), # Of the styles: day, haze, dusk, night
-    say=print, # What becomes of the words
 ) -> Path: # The folder
     "Paint with the shipped weights, train them on, on deep snow, and paint again"
     weights = weights or shipped_weights().get('landscapes', 'landscapes')
-    gen, out = _check_size(size, weights), _demo_folder(out)
-    say(f'{out}/first.png: a map drawn by hand, painted by the weights that come with the library')
+    (h, w), out = training_size(weights, size), _demo_folder(out)
+    print(f'{out}/first.png: a map drawn by hand, painted by the weights that come with the library', flush=True)
     painter, files = Painter(weights), demo_maps(out/'maps')
     maps = [painter.read(o)[0].numpy() for o in files]
     save_rows(paint_rows(painter, maps[:1], seeds[:1]), out/'first.png')
-    say(f'{out}/styles.png: {len(maps)} maps, each in {len(seeds)} styles')
+    print(f'{out}/styles.png: {len(maps)} maps, each in {len(seeds)} styles', flush=True)
     save_rows(paint_rows(painter, maps, seeds), out/'styles.png')
-    (h, w), parameters = gen.only_size, sum(o.numel() for o in gen.parameters())
-    say(f'Drawing {n} scenes of {h}x{w} pixels in deep snow, which these weights have never seen ...')
-    say(f'Training their {parameters/1e6:.1f} M weights on for {minutes:g} minutes:')
-    teach_snow(out, minutes, (h, w), n, lr, seed, weights)
-    save_rows(before_after(Painter(gen), Painter(out), maps, seeds[:2]), out/'before_after.png')
+    print(f'Drawing {n} scenes of {h}x{w} pixels in deep snow, which these weights have never seen,')
+    print(f'and training them on for {minutes:g} minutes:', flush=True)
+    taught = teach_snow(out, minutes, (h, w), n, lr, seed, weights)
+    save_rows(before_after(painter, Painter(taught), maps, seeds[::2]), out/'before_after.png')
     (out/'DEMO.txt').write_text(_words.format(out=out, minutes=minutes), encoding='utf-8', errors='backslashreplace')
-    say((out/'DEMO.txt').read_text(encoding='utf-8'))
+    print((out/'DEMO.txt').read_text(encoding='utf-8'))
     return out
