@@ -7,8 +7,7 @@ __all__ = ['snow_style', 'snow_scenes', 'paint_rows', 'nearest', 'save_rows', 'd
            'training_size', 'run_demo']
 
 # %% ../nbs/c1_demo.ipynb #fecbd9f4
-import shutil
-import numpy as np
+import shutil, numpy as np
 from pathlib import Path
 from fastai.vision.all import set_seed
 from .core import InputError
@@ -118,7 +117,8 @@ def before_after(
 ) -> list: # Of rows: the map in its colours, and for each seed the old picture and the new one
     "Paint maps with two painters, in the same styles"
     olds, news = (paint_rows(o, maps, seeds) for o in (before, after))
-    return [[old[0], *(o for pair in zip(old[1:], new[1:]) for o in pair)] for old, new in zip(olds, news)]
+    def beside(old, new): return [old[0], *(o for pair in zip(old[1:], new[1:]) for o in pair)]
+    return list(map(beside, olds, news))
 
 # %% ../nbs/c1_demo.ipynb #b133be4d
 _words = """

@@ -24,7 +24,8 @@ def hub_name(
     return f'{found[1]}/{found[2]}', found[3]
 
 # %% ../nbs/c2_hub.ipynb #aa36e705
-_taken = re.compile(r'(?:[A-Za-z0-9][\w.-]*/){0,2}(?:model\.json|model\.safetensors|networks\.json|styles\.safetensors)')
+_folder, _file = r'[A-Za-z0-9][\w.-]*/', r'(?:model|networks)\.json|(?:model|styles)\.safetensors'
+_taken = re.compile(f'(?:{_folder}){{0,2}}(?:{_file})')
 
 def _leaves(name):
     "Does the name of a file lead out of its folder?"
@@ -37,16 +38,16 @@ def files_to_fetch(
     most:int=2**31, # Bytes that may be fetched
 ) -> dict: # Those that are ours
     "Choose the files of a model; raise `InputError` where there are none, too large ones, or names that lead elsewhere"
-    outside = next(filter(_leaves, listed), None)
-    if outside is not None:
-        raise InputError(f'{repo} lists a file {outside!r}, which lies outside of its folder', 'do not use this model')
+    for o in filter(_leaves, listed):
+        raise InputError(f'{repo} lists a file {o!r}, which lies outside of its folder', 'do not use this model')
     ours = {k: v or 0 for k, v in listed.items() if _taken.fullmatch(k)}
     if not ours.keys() & {'model.json', 'networks.json'}:
         few = ', '.join(sorted(listed)[:5]) or 'no file'
         cure = 'those are a model.json and a model.safetensors, as push_to_hub writes them; pickles are not read'
         raise InputError(f'{repo} holds no model of gaugan_fastai ({few})', cure)
     if sum(ours.values()) <= most: return ours
-    raise InputError(f'{repo} has {sum(ours.values())/2**20:,.0f} MiB of weights', f'at most {most/2**20:,.0f} are fetched')
+    has, may = (f'{o/2**20:,.0f}' for o in (sum(ours.values()), most))
+    raise InputError(f'{repo} has {has} MiB of weights', f'at most {may} are fetched')
 
 # %% ../nbs/c2_hub.ipynb #c62a74ab
 def hub_client():
@@ -56,7 +57,8 @@ def hub_client():
         cure = "pip install 'gaugan_fastai[hub]', or give a folder or a name that comes with the library"
         raise InputError('models of the hub need the package huggingface_hub, which is not installed', cure) from e
 
-_gone = {'TransportError', 'ConnectionError', 'TimeoutError', 'Timeout', 'OfflineModeIsEnabled', 'LocalEntryNotFoundError'}
+# %% ../nbs/c2_hub.ipynb #417a2205
+_gone = 'TransportError ConnectionError TimeoutError Timeout OfflineModeIsEnabled LocalEntryNotFoundError'.split()
 
 def is_offline(
     e, # An exception
@@ -65,20 +67,23 @@ def is_offline(
     causes = [e, e.__cause__] if e.__cause__ else [e]
     return any(k.__name__ in _gone for o in causes for k in type(o).__mro__)
 
+# %% ../nbs/c2_hub.ipynb #9af37a62
 def _about(e, repo, revision):
     "What is wrong, and the cure, for an error of the client; None for one that is none of its own"
     kinds = {k.__name__ for k in type(e).__mro__}
     log_in = 'log in (hf auth login) or give token='
+    hidden = f'check the name; if it is private, {log_in}'
     if 'GatedRepoError' in kinds: return f'{repo} asks for its terms first', f'accept them on its page, then {log_in}'
-    if 'RepositoryNotFoundError' in kinds: return f'the hub shows no model {repo}', f'check the name; if it is private, {log_in}'
-    if 'RevisionNotFoundError' in kinds: return f'{repo} has no revision {revision!r}', 'look at its page for branches and tags'
+    if 'RepositoryNotFoundError' in kinds: return f'the hub shows no model {repo}', hidden
+    if 'RevisionNotFoundError' in kinds: return f'{repo} has no revision {revision!r}', 'its page lists them'
     if 'HFValidationError' in kinds: return f'{repo!r} cannot be a name on the hub', 'it is user/model'
     if is_offline(e): return f'the hub cannot be reached, and {repo} was not fetched before', 'try again with a network'
     status = getattr(getattr(e, 'response', None), 'status_code', None)
     if status in (401, 403): return f'the hub does not let you do this with {repo} ({status})', log_in
     if status: return f'the hub answers {status} about {repo}', 'try again later'
-    if isinstance(e, OSError): return f'{repo} cannot be fetched ({e.strerror or e})', 'make room on the disk, or try again'
+    if isinstance(e, OSError): return f'{repo} cannot be fetched ({e.strerror or e})', 'make room, or try again'
 
+# %% ../nbs/c2_hub.ipynb #833cf47f
 @contextmanager
 def hub_errors(
     repo, # Name of a model
@@ -99,7 +104,8 @@ def _check_card(file, repo):
     except (OSError, ValueError, RecursionError): card = None
     sums, weights = card.get('sha256') if isinstance(card, dict) else None, file.parent/'model.safetensors'
     if not isinstance(sums, dict) or not isinstance(sums.get('model.safetensors'), str):
-        raise InputError(f'{repo}: {file.name} is no card with a checksum', 'its author should write it with push_to_hub')
+        cure = 'its author should write it with push_to_hub'
+        raise InputError(f'{repo}: {file.name} is no card with a checksum', cure)
     if weights.is_file() and checksum(weights.read_bytes()) == sums['model.safetensors']: return
     cure = f'delete {file.parent} and try again; if it stays so, the model is damaged on the hub'
     raise InputError(f'{repo}: model.safetensors is missing or not the file that its card describes', cure)

@@ -9,10 +9,10 @@ __all__ = ['model_page', 'prepare_upload', 'push_to_hub']
 import json, shutil, tempfile
 from pathlib import Path
 from torch import nn
-from .core import InputError, LabelSpace
+from .core import InputError
 from .hub import hub_client, hub_errors
 from .pretrained import load_networks, network_folders, save_networks, save_pretrained
-from .weights import checksum, shipped_data, shipped_weights
+from .weights import checksum, shipped_weights
 
 # %% ../nbs/c3_sharing.ipynb #9b124a14
 _licences = {'apache-2.0': 'apache-2.0', 'mit': 'mit', 'cc-by-4.0': 'cc-by-4.0', 'cc0-1.0': 'cc0-1.0',
@@ -45,8 +45,8 @@ painter = Painter({name})
 painter('map.png').save('painted.png')   # a label map: an 8-bit PNG whose values are the classes below
 ```"""
 
-_limits = ('It paints what it has seen: maps that look like those of its training, at about their size. Nobody has written '
-    'down more about its limits.')
+_limits = ('It paints what it has seen: maps that look like those of its training, at about their size. Nobody has '
+    'written down more about its limits.')
 
 def model_page(
     folder, # That `save_pretrained` or `save_networks` wrote
@@ -60,7 +60,8 @@ def model_page(
     paints = f' at about {size[0]}x{size[1]} pixels' if size else ''
     classes = ', '.join(f'{i} {_plain(o)}' for i, o in enumerate(codes)) or 'The card names none.'
     scores = _table(card['scores']) if isinstance(card.get('scores'), dict) else 'None were written down.'
-    parts = {f'# {_plain(name)}': f'A {card["model"]} of {card["n_parameters"]:,} weights, which paints label maps{paints}.',
+    about = f'A {card["model"]} of {card["n_parameters"]:,} weights, which paints label maps{paints}.'
+    parts = {f'# {_plain(name)}': about,
         '## Use': _use.format(name=json.dumps(name)), '## Classes': classes,
         '## Training': _plain(card.get('training', 'not stated')), '## Scores': scores,
         '## Licence': _plain(card.get('licence', 'not stated')), '## Limits': _plain(card.get('limits', _limits)),
@@ -77,7 +78,8 @@ def _saved(model, folder, card):
         save_networks(model.makers(), folder, **dict(labels=getattr(model.dls, 'labels', None)) | card)
         return folder
     source = shipped_weights().get(str(model), Path(model))
-    if not source.is_dir(): raise InputError(f'there is no folder {str(model)!r}', 'give a model, a learner, or its folder')
+    cure = 'give a model, a learner, or its folder'
+    if not source.is_dir(): raise InputError(f'there is no folder {str(model)!r}', cure)
     if card: raise InputError(f'{", ".join(card)} belong into the card of {source}', 'save the model again with them')
     for o in source.rglob('*'):
         if o.name not in _names: continue
