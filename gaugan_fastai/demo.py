@@ -106,6 +106,7 @@ def teach_snow(
     how = dict(l1=10., kl=.02, kl_mean=True, average=.9)
     run = Run(dls, out, samples=2, pretrained=str(pretrained), seed=seed, **how)
     run.fit(minutes=None if epochs else minutes, epochs=epochs, lr=lr)
+    (run.out/'last.pth').unlink()
     return _put_back(run.out/'model', start.only_size, start.card['licence'])
 
 # %% ../nbs/c1_demo.ipynb #77b71c80

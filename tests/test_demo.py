@@ -7,7 +7,7 @@ from gaugan_fastai import demo
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
-from gaugan_fastai.demo import before_after, nearest, paint_rows, run_demo, snow_scenes, snow_style, teach_snow, training_size
+from gaugan_fastai.demo import before_after, demo_maps, nearest, paint_rows, run_demo, save_rows, snow_scenes, snow_style, teach_snow, training_size
 from gaugan_fastai.encoder import StyleEncoder
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
@@ -52,6 +52,7 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
     for row in cells(out/'styles.png', 6, 64):
         assert len(row) == 5 and all((a != b).any() for a, b in zip(row[1:], row[2:])), 'four styles'
     for row in cells(out/'before_after.png', 6, 64): assert len(row) == 5 and (row[1] != row[2]).any()
+    assert not (out/'last.pth').exists(), 'a checkpoint of the shipped weights has 200 MB'
     taught = from_pretrained(out/'model')
     assert taught.only_size == (64, 64) and taught.card['size'] == [64, 64] and taught.card['licence'] == 'Apache-2.0'
     assert taught.encoder is not None and 'at 32x32' in taught.card['training']
@@ -62,6 +63,7 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
 def test_a_demo_refuses(weights, tmp_path):
     assert 'do not paint 96x96: choose 64x64 or 32x32' in refused('demo', '--size', 96, '--out', tmp_path/'out')
     assert not (tmp_path/'out').exists(), 'nothing is left'
+    with pytest.raises(InputError, match='exists'): run_demo(tmp_path, weights=weights)
 
 def test_the_size_to_train_at(tmp_path):
     "Doubling five times is the least: such weights are trained at their own size"
@@ -95,6 +97,11 @@ def test_snow_lies_on_the_same_places():
 
 def test_rows_of_pictures(tmp_path):
     painter = Painter(small(tmp_path/'w', 'normal', 32))
-    (a, b, c), = paint_rows(painter, [draw_landscape(0, 48).segmap], (1, 2))
+    rows = paint_rows(painter, [draw_landscape(0, 48).segmap], (1, 2))
+    (a, b, c), = rows
+    save_rows(rows, tmp_path/'rows.png')
+    for mine, there in zip((a, b, c), *cells(tmp_path/'rows.png', 1, 32), strict=True): assert (mine == there).all()
+    files = demo_maps(tmp_path/'maps')
+    assert [o.name for o in files] == sorted(o.name for o in (tmp_path/'maps').iterdir()) and len(files) == 6
     assert a.shape == b.shape == c.shape == (32, 32, 3) and (b != c).any()
     assert nearest(np.arange(4).reshape(2, 2), (2, 4)).tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
