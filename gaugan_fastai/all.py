@@ -17,6 +17,7 @@ from .files import *
 from .labels import *
 from .core import *
 from .weights import *
+from .hub import *
 
 from .rowsum import *
 from .patterns import *
@@ -81,6 +82,7 @@ from .models.style import *
 from .styles import *
 from .originals import *
 from .pretrained import *
+from .sharing import *
 from .finetune import *
 from .segmenter import *
 from .metrics import *
@@ -89,6 +91,7 @@ from .painter import *
 from .folders import *
 from .translator import *
 from .runs import *
+from .demo import *
 
 # %% ../nbs/89_all.ipynb #7ef6080a
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

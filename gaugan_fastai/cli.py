@@ -227,7 +227,7 @@ def convert(
 # %% ../nbs/79_cli.ipynb #ad969cdf
 def demo(
     out:Path=None,          # Folder for pictures and weights (default: gaugan_demo, then gaugan_demo_2 ...)
-    minutes:positive=2.5,   # Time to train
+    minutes:positive=2.,    # Time to train
     size:hw=None,           # Height x width of the pictures that are trained on: 128x128 (default) or 256x256
     n:count=96,             # Scenes in deep snow to draw and train on
     lr:positive=1e-3,       # Base learning rate; five times the usual one, for so short a training

@@ -202,9 +202,9 @@ def _check_widths(net, given):
             cure = f'leave {arg(k)} out, its widths are taken'
             raise InputError(f'{arg(k, v)}, but the checkpoint has {k}={config[k]}', cure, k)
 
-# %% ../nbs/76_finetune.ipynb #14bf0011
+# %% ../nbs/76_finetune.ipynb #c20fef93
 def _doubled(gen):
-    "The other `upsampling` that a generator from z can have with its weights, and the size that it paints then; or None"
+    "The other `upsampling` that a generator from z can have with its weights, and the size that it paints then; None"
     only, doubles = getattr(gen, 'only_size', None), model_config(gen).get('upsampling')
     if only is None or doubles not in ('normal', 'more'): return None
     if doubles == 'more': return 'normal', tuple(o//2 for o in only)
@@ -223,6 +223,7 @@ def at_size(
     if 'encoder' in gen.__dict__: attach_encoder(new, _twin(gen.encoder))
     return new
 
+# %% ../nbs/76_finetune.ipynb #14bf0011
 def _check_start(gen, name, dls, family):
     "Raise `InputError` for what is no generator of the family, and for one of another size of pictures"
     known,size = network_of(gen),getattr(gen, 'only_size', None)

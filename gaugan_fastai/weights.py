@@ -109,6 +109,7 @@ def shipped_weights(
     "The trained models that come with the library"
     return {o.parent.name: o.parent for o in sorted((shipped_data()/'weights').glob('*/model.json'))}
 
+# %% ../nbs/83_weights.ipynb #f7c2c7ee
 def weights_cache(
 ) -> Path: # It need not exist
     "The folder where models of your own have names: `$GAUGAN_CACHE`, or `gaugan_fastai` among the caches of the user"
@@ -118,4 +119,5 @@ def weights_cache(
 def known_weights(
 ) -> dict: # Name -> folder
     "The trained models that have a name: those in the cache, and those that come with the library, which go first"
-    return {o.parent.name: o.parent for o in sorted((weights_cache()/'weights').glob('*/model.json'))} | shipped_weights()
+    cached = sorted((weights_cache()/'weights').glob('*/model.json'))
+    return {o.parent.name: o.parent for o in cached} | shipped_weights()

@@ -1,5 +1,5 @@
 """`gaugan demo`: a picture at once, then deep snow; with small weights in place of the shipped ones."""
-import re, shutil
+import re
 import numpy as np, pytest, torch
 from PIL import Image
 from test_cli import gaugan, refused
@@ -7,7 +7,7 @@ from gaugan_fastai import demo
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
-from gaugan_fastai.demo import before_after, nearest, paint_rows, run_demo, snow_scenes, snow_style, teach_snow
+from gaugan_fastai.demo import before_after, demo_maps, nearest, paint_rows, run_demo, save_rows, snow_scenes, snow_style, teach_snow, training_size
 from gaugan_fastai.encoder import StyleEncoder
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
@@ -18,7 +18,7 @@ def small(folder, upsampling='more', size=64):
     torch.manual_seed(0)
     gen = SPADEGenerator(19, 2, nhidden=4, z_dim=4, upsampling=upsampling, size=(size, size))
     gen.fc.weight.data.mul_(100)   # a network that learnt nothing hardly looks at z
-    return save_pretrained(gen, folder, landscape_labels(), encoder=StyleEncoder(ndf=2, z_dim=4, size=32), size=[size, size])
+    return save_pretrained(gen, folder, landscape_labels(), encoder=StyleEncoder(ndf=2, z_dim=4, size=32), licence='Apache-2.0', size=[size, size])
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
@@ -51,8 +51,11 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
     assert abs(first[1] - np.asarray(Painter(weights)(maps[0], size=(64, 64), seed=20)).astype(int)).max() <= 1
     for row in cells(out/'styles.png', 6, 64):
         assert len(row) == 5 and all((a != b).any() for a, b in zip(row[1:], row[2:])), 'four styles'
-    for row in cells(out/'before_after.png', 6, 32): assert len(row) == 5 and (row[1] != row[2]).any()
-    assert from_pretrained(out/'model').only_size == (32, 32)
+    for row in cells(out/'before_after.png', 6, 64): assert len(row) == 5 and (row[1] != row[2]).any()
+    assert not (out/'last.pth').exists(), 'a checkpoint of the shipped weights has 200 MB'
+    taught = from_pretrained(out/'model')
+    assert taught.only_size == (64, 64) and taught.card['size'] == [64, 64] and taught.card['licence'] == 'Apache-2.0'
+    assert taught.encoder is not None and 'at 32x32' in taught.card['training']
     assert gaugan('generate', out, out/'maps', '--out', tmp_path/'painted')[:2] == (0, f'6 of 6 maps painted: {tmp_path}/painted\n')
     assert 'exists: choose another folder with --out' in refused('demo', '--out', out)
     assert gaugan('demo', '--minutes', '.01', '--n', 4)[0] == 0 and (tmp_path/'gaugan_demo_2/model').is_dir(), 'an earlier demo stays'
@@ -60,19 +63,20 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
 def test_a_demo_refuses(weights, tmp_path):
     assert 'do not paint 96x96: choose 64x64 or 32x32' in refused('demo', '--size', 96, '--out', tmp_path/'out')
     assert not (tmp_path/'out').exists(), 'nothing is left'
+    with pytest.raises(InputError, match='exists'): run_demo(tmp_path, weights=weights)
 
-def test_weights_that_cannot_do_with_less(tmp_path):
-    "Doubling five times is the least: they are trained at their own size"
-    gen = demo._check_size(None, small(tmp_path/'w', 'normal', 32))
-    assert gen.only_size == (32, 32)
-    assert demo._check_size((64, 64), small(tmp_path/'v'))is not None
+def test_the_size_to_train_at(tmp_path):
+    "Doubling five times is the least: such weights are trained at their own size"
+    more, normal = small(tmp_path/'more'), small(tmp_path/'normal', 'normal', 32)
+    assert [training_size(more), training_size(normal), training_size(more, (64, 64))] == [(32, 32), (32, 32), (64, 64)]
+    with pytest.raises(InputError, match='do not paint 64x64: choose 32x32'): training_size(normal, (64, 64))
 
 @pytest.mark.numeric
 def test_training_moves_the_picture_towards_snow(weights, tmp_path):
-    run = teach_snow(tmp_path/'run', .1, (32, 32), 8, 4e-3, 0, weights)
+    taught = Painter(teach_snow(tmp_path/'run', size=(32, 32), n=8, lr=4e-3, pretrained=weights, epochs=4))
     scenes = snow_scenes(6, 64, 9000)
     photo = np.stack([o.photo for o in scenes]).mean((0, 1, 2))
-    rows = before_after(Painter(weights), Painter(run.out), [o.segmap for o in scenes])
+    rows = before_after(Painter(weights), taught, [o.segmap for o in scenes])
     old, new = (np.stack([o[i] for o in rows]).mean((0, 1, 2)) for i in (1, 2))
     assert abs(new - photo).mean() < .8*abs(old - photo).mean(), (old, new, photo)
 
@@ -93,6 +97,11 @@ def test_snow_lies_on_the_same_places():
 
 def test_rows_of_pictures(tmp_path):
     painter = Painter(small(tmp_path/'w', 'normal', 32))
-    (a, b, c), = paint_rows(painter, [draw_landscape(0, 48).segmap], (1, 2))
+    rows = paint_rows(painter, [draw_landscape(0, 48).segmap], (1, 2))
+    (a, b, c), = rows
+    save_rows(rows, tmp_path/'rows.png')
+    for mine, there in zip((a, b, c), *cells(tmp_path/'rows.png', 1, 32), strict=True): assert (mine == there).all()
+    files = demo_maps(tmp_path/'maps')
+    assert [o.name for o in files] == sorted(o.name for o in (tmp_path/'maps').iterdir()) and len(files) == 6
     assert a.shape == b.shape == c.shape == (32, 32, 3) and (b != c).any()
     assert nearest(np.arange(4).reshape(2, 2), (2, 4)).tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]

@@ -7,7 +7,7 @@ from gaugan_fastai import hub as our_hub
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.data.landscapes import landscape_labels
 from gaugan_fastai.encoder import StyleEncoder
-from gaugan_fastai.hub import hub_errors, hub_folder, hub_name
+from gaugan_fastai.hub import hub_client, hub_errors, hub_folder, hub_name, is_offline
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pretrained import from_pretrained, load_networks, save_networks, save_pretrained
@@ -186,6 +186,13 @@ def test_what_does_not_go_up(hub, tmp_path):
 def test_another_file_than_the_one_that_was_sent(hub, tmp_path):
     hub.spoil = lambda path, data: data + b'!'
     with pytest.raises(InputError, match='another model.safetensors than the one that was sent'): push_to_hub(toy(), 'bert/hills', token='hf_mine')
+
+def test_what_is_offline():
+    wrapped = ValueError('no metadata')
+    wrapped.__cause__ = ConnectionError()
+    assert is_offline(ConnectionRefusedError()) and is_offline(TimeoutError()) and is_offline(wrapped)
+    assert not is_offline(OSError(28, 'No space left')) and not is_offline(ValueError())
+    assert hub_client() is client
 
 def test_errors_of_our_own_stay(hub):
     with pytest.raises(ZeroDivisionError), hub_errors('a/b'): 1/0
