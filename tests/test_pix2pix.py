@@ -1,5 +1,6 @@
 """pix2pix: shapes, the critic's window, what the learner promises, and what it says of bad input."""
-import pytest, torch
+import itertools, pytest, time, torch
+from pathlib import Path
 from fastai.vision.all import Callback, load_learner
 from gaugan_fastai.core import InputError
 from gaugan_fastai.critics import PatchCritic
@@ -11,7 +12,7 @@ from witness import OneMoves
 from torch import nn
 
 pytestmark = pytest.mark.numeric
-K = 5
+K, ROOT = 5, Path(__file__).parent.parent
 def maps(b, h, w): return torch.randint(K, (b, h, w), generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope='module')
@@ -157,3 +158,21 @@ def test_budget_in_steps_and_equal_starts(contender):
         states.append(learn.model.generator.state_dict())
     assert used['steps'] == 3
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+@pytest.mark.once
+def test_marks_are_scored_while_the_clock_stands(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT/'tools'))
+    from ablation import Marks
+    ticks, seen = itertools.count(), []
+    monkeypatch.setattr('time.process_time', lambda: next(ticks))   # a look takes a second
+    def score(learn):
+        for _ in range(100): time.process_time()
+        seen.append(learn.n_steps)
+        return dict(kid=.1, miou=.2, accuracy=.3, more=0)
+    learn = ablation_learner(PairedDataLoaders.from_landscapes(n=6, n_valid=2, size=64, bs=2, seed=0), 'unet')
+    marks = Marks([12., 6.], score)
+    learn.add_cb(marks)
+    used = fit_budget(learn, 30., clock=marks.clock)
+    assert [o['seconds'] for o in marks.curve] == [6., 12.] and [o['steps'] for o in marks.curve] == seen
+    assert set(marks.curve[0]) == {'seconds', 'steps', 'kid', 'miou', 'accuracy'}
+    assert 30 <= used['seconds'] < 50 and next(ticks) > 200

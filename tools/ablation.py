@@ -2,13 +2,16 @@
 """Train the contenders of lesson 36, each with several seeds on several data sets and an equal budget, and score them.
 
     python tools/ablation.py --out runs/ablation --seconds 200 --data landscapes facade=../shared/data/labelmefacade
+    python tools/ablation.py --out runs/longer --seconds 400 --marks 50 100 150 200 300 --contenders spade concat input
     python tools/ablation.py --out runs/ablation --table                     the table of what is there
     python tools/ablation.py --out runs/ablation --collect docs/ablation     runs.json, pictures of fakes for the lesson
 
 --data takes `landscapes` (drawn, 400 scenes to train and 100 to test) and NAME=FOLDER, a folder with train, val and
 test ({images,labels} in each): train and val are trained on, test is scored. One thread; --seconds are processor time
-of the training alone. A segmenter is trained once for each data set (OUT/NAME/segmenter, outside of the budget). Each
-run writes OUT/NAME/CONTENDER_SEED.json and .png (fakes of six test maps); runs whose JSON is there are not repeated.
+of the training alone. With --marks the averaged weights are scored on the way too, while the clock stands (`curve` in
+the JSON; the learning rate falls in the second half of --seconds, not of a mark). A segmenter is trained once for each
+data set (OUT/NAME/segmenter, outside of the budget). Each run writes OUT/NAME/CONTENDER_SEED.json and .png (fakes of
+six test maps); runs whose JSON is there are not repeated.
 """
 import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -16,13 +19,15 @@ import argparse, contextlib, io, json, random, sys, time
 from pathlib import Path
 from statistics import mean
 import numpy as np, torch
-from fastai.vision.all import set_seed
+from fastai.vision.all import Callback, set_seed
 from PIL import Image
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.learner import image_grid, to_u8
 from gaugan_fastai.metrics import load_segmenter, paint_all, save_segmenter, score_pictures, train_segmenter
 from gaugan_fastai.models.ablation import ablation_learner, ablation_table, contenders, fit_budget, network_cost
+
+SCORES = 'kid', 'miou', 'accuracy'
 
 def parse(argv):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,6 +38,7 @@ def parse(argv):
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--seconds', type=float, default=200., help='processor time of a training')
     p.add_argument('--steps', type=int, help='batches of a training, instead of seconds')
+    p.add_argument('--marks', nargs='*', type=float, default=[], help='seconds after which it is scored on the way')
     p.add_argument('--size', type=int, nargs=2, default=(64, 64), metavar=('H', 'W'))
     p.add_argument('--bs', type=int, default=4)
     p.add_argument('--lr', type=float, default=1e-3)
@@ -68,15 +74,38 @@ def write(file, text):
     part.write_text(text)
     os.replace(part, file)
 
+class Marks(Callback):
+    "Call `score(learn)` whenever the training has had one of `marks` seconds; `clock` stands meanwhile"
+    order, run_valid = 90, False
+    def __init__(self, marks, score):
+        self.left, self.score = sorted(marks), score
+        self.curve, self.paused = [], 0.
+    def clock(self): return time.process_time() - self.paused
+    def before_fit(self): self.start = self.clock()
+    def after_batch(self):
+        if not self.left or self.clock() - self.start < self.left[0]: return
+        now, mark = time.process_time(), self.left.pop(0)
+        scores = self.score(self.learn)
+        self.curve.append(dict(seconds=mark, steps=self.learn.n_steps, **{k: scores[k] for k in SCORES}))
+        print('  ', self.curve[-1], flush=True)
+        self.paused += time.process_time() - now
+
+def painted(learn, dls, name, segmenter):
+    "Scores of the pictures of all test maps, and the pictures"
+    with learn.painting() as gen: fakes, photos, maps = paint_all(gen, dls.valid)
+    return score_pictures(fakes, photos, maps, dls.labels, segmenter, split=f'{name} test'), fakes
+
 def one_run(dls, name, contender, seed, segmenter, a):
     "Train, paint and score; the figures of the run, and fakes of six maps spread over the test part"
     learn = ablation_learner(dls, contender, seed, lr=a.lr)
     cost = network_cost(learn.model.generator, dls.size)
+    marks = Marks(a.marks, lambda learn: painted(learn, dls, name, segmenter)[0])
+    learn.add_cb(marks)
     set_seed(seed, reproducible=True)
-    used = fit_budget(learn, a.seconds, a.steps)
-    with learn.painting() as gen: fakes, photos, maps = paint_all(gen, dls.valid)
-    scores = score_pictures(fakes, photos, maps, dls.labels, segmenter, split=f'{name} test')
+    used = fit_budget(learn, a.seconds, a.steps, marks.clock)
+    scores, fakes = painted(learn, dls, name, segmenter)
     losses = last_losses(learn)
+    if marks.curve: scores['curve'] = marks.curve
     facts = dict(data=name, contender=contender, seed=seed, **used, bs=a.bs, lr=a.lr, n_train=len(dls.train_ds), **cost)
     return dict(**facts, **scores, last_losses=losses), to_u8(fakes[picked(len(fakes))])
 
@@ -104,7 +133,7 @@ def race(a, data):
         run, fakes = one_run(dls, name, contender, seed, segmenter, a)
         Image.fromarray(image_grid(fakes)).save(folder/f'{contender}_{seed}.png')
         write(folder/f'{contender}_{seed}.json', json.dumps(run, indent=1) + '\n')
-        scores = ', '.join(f'{k} {run[k]:.3f}' for k in ('kid', 'miou', 'accuracy'))
+        scores = ', '.join(f'{k} {run[k]:.3f}' for k in SCORES)
         seconds = time.time() - start
         print(f'{name} {contender} {seed}: {run["steps"]} steps, {scores} ({seconds:.0f} s in all)', flush=True)
 

@@ -148,12 +148,13 @@ def fit_budget(
     learn, # Of `ablation_learner`
     seconds:float=200., # Of processor time, of all threads of the process
     steps:int|None=None, # Instead: this many batches
+    clock:callable=time.process_time, # Gives the seconds that count
 ) -> dict: # steps and seconds that were used
     "Train for a budget: constant learning rate for half of it, then linearly to 0"
-    start, clock = time.process_time(), (lambda: learn.n_steps) if steps else time.process_time
-    budget = TimeBudget((steps or seconds)/60, clock=clock)
+    start, measure = clock(), (lambda: learn.n_steps) if steps else clock
+    budget = TimeBudget((steps or seconds)/60, clock=measure)
     with learn.no_bar(), learn.no_logging(): learn.fit_constant_linear(10**6, 10**6, cbs=budget)
-    return dict(steps=learn.n_steps, seconds=round(time.process_time() - start, 1))
+    return dict(steps=learn.n_steps, seconds=round(clock() - start, 1))
 
 # %% ../../nbs/36_models.ablation.ipynb #5792253c
 def mean_interval(
