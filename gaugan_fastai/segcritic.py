@@ -75,6 +75,7 @@ class SegmentationCritic(nn.Module):
         self.body_down = nn.ModuleList(CriticDown(ni, nf, ni == 3) for ni, nf in zip([3, *down], down))
         self.layer_up_last = nn.Conv2d(ndf, n_classes + 1, 1)
         init_xavier(self, 1.)
+        with torch.no_grad(): self.layer_up_last.weight *= 10   # see below: what spectral norms let through is small
         if not self.layer_up_last.weight.is_meta: refresh_spectral(self)
 
     def forward(self, image):
