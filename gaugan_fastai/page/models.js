@@ -90,7 +90,8 @@ export class Models {
 
   #tellLost(model, lost) {
     if (!lost.length) return
-    const names = lost.length > 1 ? `${lost.slice(0, -1).join(', ')} and ${lost.at(-1)}` : lost[0]
+    const more = lost.length > 4 ? [`${lost.length - 3} more`] : [], named = [...lost.slice(0, more.length ? 3 : 4), ...more]
+    const names = named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : named[0]
     const instead = this.desk.names[this.desk.background]
     this.say(`${model.title || model.name} has no class ${names}: painted as ${instead}. Undo brings it back.`)
   }
