@@ -3,9 +3,9 @@
 
     python tools/score_locality.py data/weights/landscapes_sean
 
-On each of 24 drawn maps every class that covers 5 % of the picture takes the style of the same map on another day.
-Printed for each class: the share of all change that falls inside its region, and how far its mean colour is from that
-of the other day, before and after.
+On each of 24 drawn maps, of the size on the card, every class that covers 5 % of the picture takes the style of the
+same map on another day. Printed for each class: the share of all change that falls inside its region, and how far its
+mean colour is from that of the other day, before and after.
 """
 import argparse, sys
 import numpy as np, torch
@@ -15,16 +15,16 @@ from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, rend
 from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.styles import change_inside, crossover, region_colour, swap
 
-def pair(i):
-    "Map of a scene, its photo, and the photo of another day"
-    scene = draw_landscape(i, 64)
+def pair(i, size):
+    "Map of a scene of size (H,W), its photo, and the photo of another day"
+    scene = draw_landscape(i, size)
     other = render(scene.segmap, draw_style(500 + i), i)
     photos = [torch.as_tensor(o).permute(2, 0, 1)/127.5 - 1 for o in (scene.photo, other)]
     return torch.as_tensor(scene.segmap).long(), *photos
 
 def measure(gen, i, at):
     "(class, share inside, distance to the donor before and after) of each large region; blocks from `at` on read it"
-    ids, a, b = pair(i)
+    ids, a, b = pair(i, tuple(gen.card.get('size', (64, 64))))
     own, donor = gen.encode(a[None], ids[None]), gen.encode(b[None], ids[None])
     before = gen(ids[None], own)[0]
     for k in ids.unique().tolist():

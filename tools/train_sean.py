@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Train the SEAN that the lessons paint with on drawn landscapes; minutes are processor time, on a GPU of the clock.
 
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40
-    OMP_NUM_THREADS=1 python tools/train_sean.py runs/landscapes_sean --minutes 40 --resume       after it was stopped
-    python tools/train_sean.py runs/landscapes_sean --save data/weights/landscapes_sean           write the weights
+    OMP_NUM_THREADS=1 python tools/train_sean.py OUT --minutes 40             64x64, on one core
+    OMP_NUM_THREADS=1 python tools/train_sean.py OUT --minutes 40 --resume    after it was stopped
+    python tools/train_sean.py OUT --save data/weights/landscapes_sean        write the weights
     python tools/train_sean.py OUT --minutes 8 --size 128 --ngf 20 --style-dim 32 --device cuda --workers 4
+
+The last one, with all its options, is on the card of data/weights/landscapes_sean.
 
 In most of the training photos every class is painted in the style of a day of its own, so that a region's style says
 nothing of the others'; and --locality weighs a loss that asks for edits that stay in their region. Checkpoints, history
