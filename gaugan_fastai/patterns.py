@@ -147,8 +147,8 @@ def check_ids(
     "Raise `InputError` where an id is no class; on a GPU this waits for it"
     lo, hi = torch.stack(segmap.aminmax()).tolist()
     if lo >= 0 and hi < n_classes: return
-    raise InputError(f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes '
-        f'(ids 0..{n_classes-1}): map void and unknown ids to a class first')
+    what = f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes (ids 0..{n_classes-1})'
+    raise InputError(what, 'map void and unknown ids to a class first')
 
 # %% ../nbs/b1_patterns.ipynb #378f65dd
 def _follow(new, old):
@@ -228,7 +228,7 @@ def label_conv(
 ):
     "Do what `conv2d` does with one-hot and edges: `[B,C,h,w]`, channels-last; raise `InputError` for a wrong weight"
     if weight.shape[1] != plan.n_in:
-        raise InputError(f'the weight reads {weight.shape[1]} channels, but the label maps have {plan.n_in} '
-            '(classes and edges): build the layer for these maps')
+        what = f'the weight reads {weight.shape[1]} channels, but the label maps have {plan.n_in} (classes and edges)'
+        raise InputError(what, 'build the layer for these maps')
     patterns = plan.windows(weight.shape[-1], stride, padding)
     return spread(_read(patterns, weight, bias), patterns)

@@ -37,7 +37,7 @@ class TurnsModel(Module):
     no_turns = 'this model has no turns to learn by: say them in its `turns`'
     needs_target = True # is there nothing to learn from a batch without a target, as test data are?
 
-    def make(self, *xb): raise InputError(f'{type(self).__name__} does not say what it makes: give it make(*xb)')
+    def make(self, *xb): raise InputError(f'{type(self).__name__} does not say what it makes', 'give it make(*xb)')
     def forward(self, *xb, turn=None, **kwargs): return self.make(*xb) if turn is None else turn(self, *xb, **kwargs)
 
     def prepare(self, *xb):
@@ -75,7 +75,7 @@ def check_photos(dl, photo):
     stock = fs is not None and not any(isinstance(o, SignedPhoto) for o in fs)
     if -1.01 <= lo and hi <= 1.01 and not (stock and lo >= 0): return
     found = f'the photos of these data range from {lo:.2g} to {hi:.2g}, but painters and critics work in -1..1'
-    raise InputError(f'{found}: take PhotoBlock() in place of ImageBlock (and no Normalize), or PairedDataLoaders')
+    raise InputError(found, 'take PhotoBlock() in place of ImageBlock (and no Normalize), or PairedDataLoaders')
 
 # %% ../nbs/23_turns.ipynb #14bc8ac5
 class SynthesisGAN(TurnsModel, GANModule):
@@ -174,7 +174,7 @@ class TurnsAdam(Optimizer):
         super().__init__(L(L(p) for p in params), [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
         names = [o.name for o in turns]
         if not names or 'hypers' in names or len(set(names)) < len(names):
-            raise InputError(f'the turns are {names}: each needs a name of its own')
+            raise InputError(f'the turns are {names}', 'each needs a name of its own')
         self.lr_mults, self.turn = tuple(o.lr_mult for o in turns), names[0]
         self.inner = {o.name: _adam(_moving(self.param_lists, o.movers), fused) for o in turns}
 
