@@ -2,7 +2,7 @@
 """Teach the shipped painter a season that it has never seen, and compare with a random start, by processor time.
 
     OMP_NUM_THREADS=1 python tools/season_curve.py OUT --minutes 1,2,4 --seeds 0,1,2
-    python tools/season_curve.py OUT --table          prints the table of what is there, and draws OUT/curve.png
+    python tools/season_curve.py OUT --table     prints the table of what is there, draws OUT/curve.png and pictures.jpg
 
 The season is deep snow (`gaugan_fastai.demo.snow_scenes`): --n scenes to train on, --n-test others to score. For each
 seed two learners train on the same batches, one from --pretrained, one from random weights of the same widths, each at
@@ -117,6 +117,7 @@ def table(a):
     for m in sorted({k for o in found.values() for k in o}):
         print(f'| {m:g} | ' + ' | '.join(tell(o[m]) if m in o else '' for o in found.values()) + ' |')
     plot(found, a.out/'curve.png')
+    pictures(a, max(found['pretrained']))
 
 def plot(found, file):
     import matplotlib; matplotlib.use('agg')
@@ -130,6 +131,18 @@ def plot(found, file):
     ax.legend()
     plt.tight_layout()
     plt.savefig(file, dpi=90)
+
+def pictures(a, minutes):
+    "Six test maps of the first seed: map, the painter as it came, both after so many minutes, and the photo"
+    def column(name, i):
+        grid = np.asarray(Image.open(a.out/f'{name}.png'))
+        side = grid.shape[1]//3
+        return grid[:, i*side:(i + 1)*side]
+    seed = int(min(a.seeds))
+    names = [f'pretrained_{seed}_0', *(f'{arm}_{seed}_{minutes:g}' for arm in ARMS)]
+    if not all((a.out/f'{o}.png').is_file() for o in names): return
+    columns = [column(names[0], 0), *(column(o, 1) for o in names), column(names[0], 2)]
+    Image.fromarray(np.concatenate(columns, 1)).save(a.out/'pictures.jpg', quality=92)
 
 def main(argv=None):
     a = parse(argv)
