@@ -84,6 +84,10 @@ from .metrics import *
 from .painter import *
 from .folders import *
 from .translator import *
+from .uploads import *
+from .easel import *
+from .shelf import *
+from .guard import *
 from .runs import *
 
 # %% ../nbs/89_all.ipynb #7ef6080a
