@@ -17,8 +17,11 @@ setup(
     # a wheel has the weights and maps of data/ that are Apache-2.0 as gaugan_fastai/shipped
     packages=[*find_packages(include=['gaugan_fastai', 'gaugan_fastai.*']), 'gaugan_fastai.shipped'],
     package_dir={'gaugan_fastai.shipped': 'data'},
-    package_data={'gaugan_fastai': ['page/*'], 'gaugan_fastai.shipped': [*(f'weights/{o}/**' for o in ('landscapes', 'landscapes_sean')), 'maps/*.png']},
-    install_requires=lines('requirements'), extras_require=dict(app=lines('app_requirements'), hub=lines('hub_requirements'),
+    package_data={
+        'gaugan_fastai': ['page/*'],
+        'gaugan_fastai.shipped': [*(f'weights/{o}/**' for o in ('landscapes', 'landscapes_sean')), 'maps/*.png']},
+    install_requires=lines('requirements'),
+    extras_require=dict(app=lines('app_requirements'), hub=lines('hub_requirements'),
         dev=lines('dev_requirements') + lines('app_requirements')),
     entry_points=dict(console_scripts=lines('console_scripts'), nbdev=['gaugan_fastai=gaugan_fastai._modidx:d']),
     zip_safe=False)

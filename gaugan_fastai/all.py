@@ -90,6 +90,10 @@ from .paintable import *
 from .painter import *
 from .folders import *
 from .translator import *
+from .uploads import *
+from .easel import *
+from .shelf import *
+from .guard import *
 from .runs import *
 from .demo import *
 

@@ -12,6 +12,7 @@ import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlencode
 from fastcore.basics import patch
 from PIL import Image
 from starlette.applications import Starlette
@@ -84,7 +85,8 @@ async def load(request):
 async def examples(request):
     entry = _desk(request).shelf[_model(request)]
     made = await _decoded(_desk(request), example_maps, entry)
-    return JSONResponse([dict(name=o, url=f'/api/example?model={entry.name}&name={o}') for o in made])
+    url = lambda o: '/api/example?' + urlencode(dict(model=entry.name, name=o))
+    return JSONResponse([dict(name=o, url=url(o)) for o in made])
 
 async def example(request):
     made, name = example_maps(_desk(request).shelf[_model(request)]), request.query_params.get('name')
@@ -122,6 +124,7 @@ def _like_map(photo, ids):
 def _read_style(desk, entry, photo, ids):
     "Read the style of a photo; its name in the drawer"
     painter, source = entry.painter, photo.tobytes() + repr(photo.size).encode()
+    photo.thumbnail((1024, 1024))   # a painter keeps the last photos
     if painter.styles != 'codes': return desk.drawer.add(entry.name, source, painter.encode(photo))
     segmap, photo = torch.from_numpy(ids.astype(np.int64))[None], _like_map(photo, ids)
     return desk.drawer.add(entry.name, source + ids.tobytes(), painter.encode(photo, segmap))

@@ -57,7 +57,9 @@ def _facts(name, painter, size, codes, palette):
         multiple=getattr(painter.gen, 'factor', 1), styles=painter.styles, takes=list(painter.takes), regions=regions,
         licence=painter.card.get('licence', 'not stated'))
 
-# %% ../nbs/93_shelf.ipynb #8e4ae4d2
+# %% ../nbs/93_shelf.ipynb #fe0c946b
+_unknown = dict(size=[256, 256], classes=[], multiple=1, styles=None, takes=[], regions=False, licence='not stated')
+
 class Shelved:
     "A model on the shelf: what its card says, and its painter once it is loaded"
     def __init__(self,
@@ -65,7 +67,7 @@ class Shelved:
         model, # A name, a folder, or what `Painter` takes, or a `Painter`
     ):
         self.name, self.model, self.painter, self.error, self.state = name, model, None, None, 'new'
-        self.facts, self.codes, self.made = dict(title=name, classes=[]), [], None
+        self.facts, self.codes, self.made = _unknown | dict(title=name), [], None
         try: self._look()
         except InputError as e: self.fail(str(e))
 
@@ -114,7 +116,8 @@ class Shelf:
         self.models, self.lock = {}, Lock()
         given = [str(o) for o in models]
         for o in [*models, *(o for o in shipped_weights() if shipped and o not in given)]:
-            name = Path(o).resolve().name if isinstance(o, (str, Path)) else getattr(o, 'name', type(o).__name__)
+            said = o if isinstance(o, (str, Path)) else getattr(o, 'name', type(o).__name__)
+            name = Path(said).resolve().name
             while name in self.models: name += '_'
             self.models[name] = Shelved(name, o)
         if not self.models: raise InputError('there is no model', 'name one, a run or a folder')

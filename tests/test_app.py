@@ -7,8 +7,9 @@ import httpx
 from starlette.testclient import TestClient
 from conftest import ROOT
 from hostile import hostile_files
-from gaugan_fastai.app import Sketch, painter_app
-from gaugan_fastai.core import InputError, LabelSpace
+from gaugan_fastai.app import painter_app
+from gaugan_fastai.cli import main
+from gaugan_fastai.core import LabelSpace
 from gaugan_fastai.easel import Pace
 from gaugan_fastai.models.oasis import OASISGenerator
 from gaugan_fastai.models.sean_generator import SEANGenerator
@@ -94,7 +95,7 @@ def test_models_are_loaded_when_asked_for(tmp_path):
     client = client_of(['landscapes_style', broken])
     first, second = client.get('/api/models').json()['models']
     assert not first['loaded'] and len(first['classes']) == 19 and first['takes'] == ['style', 'seed'] and first['styles'] == 'z'
-    assert second['name'] == 'broken' and 'describes nothing that paints' in second['error']
+    assert second['name'] == 'broken' and 'describes nothing that paints' in second['error'] and first.keys() == second.keys()
     refused(paint(client, model='broken'), 400, 'describes nothing')
     answer = paint(client)
     assert answer.json()['loading'] and answer.json()['busy'] and int(answer.headers['retry-after']) >= 1
@@ -194,6 +195,11 @@ def test_style_of_a_photo(client):
     refused(paint(client, style='0'*16), 404, 'this style is gone: choose the photo again')
     refused(paint(client, style=name, model='oasis'), 400, 'landscapes_style')
     refused(style(client, model='plain'), 400, 'reads no photos')
+
+def test_a_large_photo_is_not_kept_whole(client):
+    assert style(client, saved(Image.new('RGB', (3000, 2000)), 'JPEG')).status_code == 200
+    kept = client.app.desk.shelf['landscapes_style'].painter._last_styles
+    assert max(len(pixels) for _, pixels in kept) <= 3*1024**2
 
 def test_style_of_regions_with_codes(client):
     refused(style(client, model='sean'), 400, 'send the label map')
@@ -360,7 +366,7 @@ def server(tmp_path):
     process.communicate()
 
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
-def test_a_server_starts_paints_and_stops(server, how):
+def test_a_server_starts_paints_and_stops(server, how, capsys):
     process, url, said = server
     assert url in said and 'Ctrl-C' in said
     for _ in range(200):
@@ -372,8 +378,8 @@ def test_a_server_starts_paints_and_stops(server, how):
     answer = httpx.post(url + '/api/paint?seed=1', content=png_of(halves()), headers=OURS)
     assert picture(answer).shape == (64, 64, 3)
     assert httpx.get(url + '/healthz', headers={'Host': 'example.com'}).status_code == 403
-    other = subprocess.run([*process.args[:-2], url.rpartition(':')[2], '--no-browser'], capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=str(ROOT)))
-    assert other.returncode == 1 and 'cannot listen' in other.stderr and '--port' in other.stderr and 'Traceback' not in other.stderr
+    assert main(['paint', 'landscapes_style', '--no-browser', '--port', url.rpartition(':')[2]]) == 1   # it is taken
+    assert 'cannot listen' in (err := capsys.readouterr().err) and 'give --port another number' in err
     process.send_signal(how)
     out, err = process.communicate(timeout=15)
     assert process.returncode == 0 and 'Traceback' not in err, err
