@@ -119,7 +119,8 @@ export class Styles {
     byId('style-part').hidden = !reads
     byId('seeds').hidden = !desk.takes.includes('seed')
     for (const old of byId('styles').querySelectorAll('div')) old.remove()
-    const usual = element('div', {}, element('label', {}, this.#radio(''), element('span', {textContent: 'The model’s own'})))
+    const words = element('span', {textContent: 'The model’s own'})
+    const usual = element('div', {}, element('label', {}, this.#radio(''), words))
     byId('styles').append(usual, ...desk.styles.map(o => this.#entry(o)))
     const options = () => [['', 'as the picture'], ...desk.styles.map(o => [o.key, o.name])]
       .map(([value, textContent]) => element('option', {value, textContent}))
