@@ -62,6 +62,7 @@ export class Painting {
 
   // The id of a photo's style at the server; null for none, or where the model reads no photos
   async id(model, key) {
+    if (key?.startsWith('seed:')) return model.takes.includes('seed') ? key : null   // drawn by chance
     const found = this.desk.styles.find(o => o.key === key)
     if (!found || !model.takes.includes('style')) return null
     const name = JSON.stringify([model.name, key])
