@@ -1,5 +1,5 @@
 """The painter's page in a real browser: a server of its own, and what a hand does to the page."""
-import json, os, socket, subprocess, sys, time, urllib.request
+import os, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pytest
@@ -32,15 +32,16 @@ class Server:
         self.wait()
 
     def wait(self):
-        for _ in range(600):
-            try: return urllib.request.urlopen(self.url + 'healthz', timeout=1).read()
+        end = time.time() + 180
+        while time.time() < end:
+            try: return urllib.request.urlopen(self.url + 'healthz', timeout=5).read()
             except OSError: time.sleep(.1)
             assert self.process.poll() is None, 'the server ended by itself'
         raise AssertionError('the server does not answer')
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
 @contextmanager
 def chromium():
@@ -67,7 +68,7 @@ class Hand:
         "Wait until the picture belongs to the map"
         return self.until("document.body.dataset.ready && document.body.dataset.live === 'idle' && painter.live.idle")
 
-    def until(self, code, seconds=60):
+    def until(self, code, seconds=120):
         "Wait until an expression is true; the page allows no eval, which playwright's own way to wait needs"
         end = time.time() + seconds
         while not self.js(f'Boolean({code})'):
@@ -78,11 +79,13 @@ class Hand:
     def js(self, code, arg=None): return self.page.evaluate(code, arg)
 
     @property
-    def map(self): return np.array(self.js('[...painter.desk.grid.ids]'), np.uint8).reshape(self.js('[painter.desk.grid.h, painter.desk.grid.w]'))
+    def map(self):
+        h, w, *ids = self.js('[painter.desk.grid.h, painter.desk.grid.w, ...painter.desk.grid.ids]')
+        return np.array(ids, np.uint8).reshape(h, w)
 
     @property
     def picture(self):
-        code = """() => { const p = painter.view.picture, c = new OffscreenCanvas(p.width, p.height), x = c.getContext('2d')
+        code = """() => { const p = painter.view.picture, x = new OffscreenCanvas(p.width, p.height).getContext('2d')
             x.drawImage(p, 0, 0); return [p.height, p.width, ...x.getImageData(0, 0, p.width, p.height).data] }"""
         h, w, *values = self.js(code)
         return np.array(values, np.uint8).reshape(h, w, 4)[..., :3].astype(int)

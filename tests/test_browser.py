@@ -1,4 +1,4 @@
-"""The painter's page in a real browser (Debian's chromium, playwright): a hand paints, and the map and the picture are looked at."""
+"""The painter's page in a real browser (Debian's chromium): a hand paints, and map and picture are looked at."""
 import io, json, os, re
 from pathlib import Path
 import numpy as np, pytest
@@ -56,9 +56,10 @@ def test_brush_paints_whole_ids_and_the_picture_changes_there(hand):
 
 def test_what_the_canvas_shows_are_the_colours_of_the_classes_alone(hand):
     hand.open()
-    code = """() => { const c = document.getElementById('map'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data
-        const seen = new Set(); for (let i = 0; i < d.length; i += 4) seen.add((d[i] << 16 | d[i+1] << 8 | d[i+2]).toString(16).padStart(6, '0'))
-        return [...seen].sort() }"""
+    code = """() => { const c = document.getElementById('map'), seen = new Set()
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data
+        for (let i = 0; i < d.length; i += 4) seen.add(d[i] << 16 | d[i+1] << 8 | d[i+2])
+        return [...seen].map(o => o.toString(16).padStart(6, '0')).sort() }"""
     hand.page.wait_for_timeout(100)
     colours = hand.js('painter.desk.classes.map(c => c.color.slice(1))')
     assert hand.js(code) == sorted({colours[i] for i in np.unique(hand.map)})
@@ -128,8 +129,9 @@ def test_png_of_every_value_and_filter_is_read_exactly(hand):
     hand.open()
     ids = np.random.default_rng(1).integers(0, 256, (37, 61), np.uint8)
     ids[:16, :16] = np.arange(256).reshape(16, 16)
-    code = """async bytes => { const m = await import('/page/png.js'), a = await m.decode(new Blob([Uint8Array.from(bytes)]))
-        const b = await m.decode(await m.encode(a)); return [a.w, a.h, a.same(b), [...a.ids]] }"""
+    code = """async bytes => { const m = await import('/page/png.js')
+        const a = await m.decode(new Blob([Uint8Array.from(bytes)])), b = await m.decode(await m.encode(a))
+        return [a.w, a.h, a.same(b), [...a.ids]] }"""
     w, h, same, found = hand.js(code, list(as_file(Image.fromarray(ids), 'x.png')['buffer']))
     assert (w, h, same) == (61, 37, True) and (np.array(found, np.uint8).reshape(37, 61) == ids).all()
 
@@ -160,7 +162,8 @@ def test_style_of_one_region_and_a_slider_between_two(hand):
     assert change[there].mean() > 3*change[~there].mean()
 
 @pytest.mark.parametrize('name, content, words', [
-    ('notes.txt', b'no picture at all', ['no', 'picture|image|map']), ('cut.png', None, ['cut|damaged|read|map|picture']),
+    ('notes.txt', b'no picture at all', ['no', 'picture|image|map']),
+    ('cut.png', None, ['cut|damaged|read|map|picture']),
     ('mine.json', b'{"a": 1}', ['no project']), ('half.json', b'{"form": "gaug', ['not JSON'])])
 def test_a_wrong_file_gives_a_sentence(hand, name, content, words):
     kept = hand.open().map
@@ -285,7 +288,8 @@ def test_another_model_keeps_what_it_can_paint(hand):
     hand.key('Control+z')
     assert (hand.settle().map == before).all() and hand.js('painter.desk.model.name') == 'landscapes_style'
     code = """async () => { const m = await import('/page/raster.js'), g = new m.Grid(2, 1, Uint8Array.of(0, 1))
-        const {grid, lost} = m.translated(g, ['Water', 'unicorn'], ['tree', 'water'], 0); return [[...grid.ids], lost] }"""
+        const {grid, lost} = m.translated(g, ['Water', 'unicorn'], ['tree', 'water'], 0)
+        return [[...grid.ids], lost] }"""
     assert hand.js(code) == [[1, 0], ['unicorn']]
 
 def test_the_strip_brings_back_map_and_seed(hand):
@@ -338,7 +342,9 @@ def test_two_fingers_zoom_and_a_tap_of_two_undoes(browser, server):
     assert hand.js('painter.view.zoom') > 2 and (hand.map == empty).all()
     context.close()
 
-WINDOWS = dict(wide=(1400, 900, 'light'), narrow=(360, 740, 'light'), dark=(1400, 900, 'dark'), frame=(900, 640, 'light'), small=(320, 640, 'dark'))
+WINDOWS = dict(
+    wide=(1400, 900, 'light'), dark=(1400, 900, 'dark'), narrow=(360, 740, 'light'),
+    frame=(900, 640, 'light'), small=(320, 640, 'dark'))
 
 @pytest.mark.parametrize('name', WINDOWS)
 def test_page_fits_and_axe_finds_nothing_serious(browser, server, name, tmp_path):

@@ -25,6 +25,7 @@ const shared = {picture: () => latest, told, say}
 const models = new Models(desk, {say, told})
 const palette = new Palette(desk)
 const live = new Live({paint, shown, told: goes})
+const GONE = 'The painter does not answer. Your work is kept; it goes on when the painter is back.'
 let latest = null, began = 0   // the last picture with its state; when the map last changed
 
 new Styles(desk, painting, shared)
@@ -34,7 +35,7 @@ new Pointer(desk, tools, view, undo)
 
 function undo() {
   if (tools.now.back()) return view.draw()
-  tools.now.cancel()
+  if (desk.before) return desk.cancel()
   if (!desk.undo()) say('There is nothing to undo.')
 }
 
@@ -79,12 +80,12 @@ async function shown({state, picture, n}, newest) {
 // How the painting goes, in sentences
 async function goes(event, e) {
   document.body.dataset.live = event
-  if (event === 'failed') trouble(e.message)
+  if (event === 'failed') trouble(e.message, true)
   if (event === 'busy') say('The painter is busy: the picture comes in a moment.')
-  if (event === 'gone') trouble('The painter does not answer. Your work is kept; it goes on when the painter is back.')
+  if (event === 'gone') trouble(GONE, true)
   if (event !== 'back') return
   painting.forget()
-  await models.refresh()
+  await models.refresh().catch(() => {})
   settled()
   say('The painter is back.')
 }
@@ -108,7 +109,7 @@ function keep() {
 }
 
 async function start() {
-  keeper.trouble = trouble
+  keeper.trouble = sentence => trouble(sentence)
   const last = await keeper.last()
   for (; !await net.healthy(); await net.sleep(1)) goes('gone')
   settled()

@@ -5,7 +5,8 @@ import {byId} from './dom.js'
 import {Grid} from './raster.js'
 
 const HINTS = {
-  line: 'click where it begins and where it ends', polygon: 'click its corners, then the first one again',
+  line: 'click where it begins and where it ends',
+  polygon: 'click its corners, then the first one again',
   fill: 'click an area', picker: 'click to take its class', hand: 'drag, or click what shall be in the middle',
 }
 
@@ -24,7 +25,8 @@ export class Controls {
     desk.on('step', () => this.#mark())
     const does = {
       undo, redo, fit: () => view.fit(), zoom: k => view.zoomAt(k), view: () => this.#other(),
-      cls: n => palette.take(n), size: k => this.#size(k), open: () => files.open(), saveProject: () => files.saveProject(),
+      cls: n => palette.take(n), size: k => this.#size(k),
+      open: () => files.open(), saveProject: () => files.saveProject(),
     }
     new Keys(tools, does)
     this.#lay()

@@ -1,4 +1,4 @@
-// What lies on the desk: the map, the model's classes, the tool in hand. All parts of the page hear of changes from here.
+// What lies on the desk: the map, the model's classes, the tool in hand. All parts of the page hear of its changes.
 
 import {Patch, Swap, History, changed} from './history.js'
 import {Grid, resized, translated} from './raster.js'
@@ -17,6 +17,7 @@ export class Desk {
   styles = []              // {key, name, photo, map: {w, h, ids, names} or null}
   regions = {}             // class name -> {style, to, amount}
   history = new History()
+  before = null            // the map before the stroke that is being drawn
   #ears = new Map()
 
   on(event, ear) { this.#ears.set(event, [...this.#ears.get(event) ?? [], ear]) }

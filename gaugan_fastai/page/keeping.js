@@ -97,7 +97,8 @@ export async function unpack(file) {
   if (found?.form !== FORM) throw new Error(`${file.name} is JSON, but no project of this page`)
   if (!found.map) throw new Error(`${file.name} is a project without a map`)
   try {
-    const photo = async o => ({key: String(o.key), name: String(o.name), photo: fromURL(o.photo), map: await unpackedMap(o.map)})
+    const texts = o => ({key: String(o.key), name: String(o.name)})
+    const photo = async o => ({...texts(o), photo: fromURL(o.photo), map: await unpackedMap(o.map)})
     const {model, seed = 0, style = null, regions = {}} = found
     const styles = await Promise.all((found.styles ?? []).map(photo))
     return {model: String(model), map: await unpackedMap(found.map), seed: Number(seed), style, styles, regions}

@@ -1,9 +1,10 @@
-// Sentences for the user: news go by themselves, trouble stays until it is over.
+// Sentences for the user: news go by themselves, what hinders painting stays until it is over.
 
 import {byId} from './dom.js'
 
 const SHOWN = 6000   // milliseconds
-let timer = 0
+const READ = 15_000
+let timer = 0, badTimer = 0, lasts = false
 
 export function say(sentence) {
   byId('say').textContent = sentence
@@ -11,12 +12,19 @@ export function say(sentence) {
   timer = setTimeout(() => { byId('say').textContent = '' }, SHOWN)
 }
 
-export function trouble(sentence) {
+// Say what went wrong; what is `lasting` stays until `settled`
+export function trouble(sentence, lasting = false) {
+  lasts = lasting
+  clearTimeout(badTimer)
+  if (!lasting) badTimer = setTimeout(clear, READ)
   const whole = /[.!?]$/.test(sentence) ? sentence : `${sentence}.`
   byId('trouble').textContent = whole[0].toUpperCase() + whole.slice(1)
 }
 
-export function settled() { byId('trouble').textContent = '' }
+function clear() { byId('trouble').textContent = '' }
+
+// Painting goes on
+export function settled() { if (lasts) clear() }
 
 export function loading(name) {
   byId('loading').hidden = !name

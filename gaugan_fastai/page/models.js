@@ -35,10 +35,8 @@ export class Models {
   // Begin with what was kept, or with an example
   async start(last) {
     await this.refresh()
-    const wanted = new URLSearchParams(location.search).get('model') ?? last?.model
-    const model = this.find(wanted) ?? this.find(this.usual) ?? this.all[0]
-    if (!model) throw new Error('This painter has no model: start it as gaugan paint MODEL.')
-    await this.#load(model)
+    const model = await this.#first([new URLSearchParams(location.search).get('model'), last?.model, this.usual])
+    history.replaceState(null, '', location.pathname)
     if (last?.map) {
       this.#resume(model, last)
       return this.#begin()
@@ -49,6 +47,22 @@ export class Models {
       if (first) this.desk.grid = await decode(await net.file(first.url))
     } catch (e) { this.told(e) }
     this.#begin()
+  }
+
+  // The first model that can be loaded, of those that are wanted and then of all
+  async #first(names) {
+    const each = [...names.map(name => this.find(name)), ...this.all].filter(Boolean)
+    let why = new Error('This painter has no model: start it as gaugan paint MODEL.')
+    for (const model of new Set(each)) {
+      try {
+        await this.#load(model)
+        return model
+      } catch (e) {
+        if (e.gone) throw e
+        why = e
+      }
+    }
+    throw why
   }
 
   // Go on with what a reload, or a project, brings: its map in its own classes, then in the model's
@@ -90,7 +104,7 @@ export class Models {
 
   #tellLost(model, lost) {
     if (!lost.length) return
-    const more = lost.length > 4 ? [`${lost.length - 3} more`] : [], named = [...lost.slice(0, more.length ? 3 : 4), ...more]
+    const named = lost.length > 4 ? [...lost.slice(0, 3), `${lost.length - 3} more`] : lost
     const names = named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : named[0]
     const instead = this.desk.names[this.desk.background]
     this.say(`${model.title || model.name} has no class ${names}: painted as ${instead}. Undo brings it back.`)
@@ -111,7 +125,8 @@ export class Models {
   async #show() {
     const {model} = this.desk
     byId('model').value = model.name
-    byId('about').textContent = [`${model.size[1]} × ${model.size[0]} pixels`, model.licence].filter(Boolean).join(' · ')
+    const about = [`${model.size[1]} × ${model.size[0]} pixels`, model.licence]
+    byId('about').textContent = about.filter(Boolean).join(' · ')
     document.documentElement.style.setProperty('--aspect', model.size[1] / model.size[0])
     const found = await this.#examples(model).catch(() => [])
     byId('example').replaceChildren(option('', 'Choose a map …'), ...found.map(o => option(o.url, o.name)))

@@ -35,6 +35,12 @@ async function ask(path, query = {}, {method = 'GET', body, signal} = {}) {
   return answer
 }
 
+// The rest of an answer, which may break off
+async function rest(answer, kind) {
+  try { return await answer[kind]() }
+  catch { throw new ServerError('The server does not answer.') }
+}
+
 const post = (path, query, body, signal) => ask(path, query, {method: 'POST', body, signal})
 
 function form(fields) {
@@ -43,27 +49,27 @@ function form(fields) {
   return res
 }
 
-export const models = async () => (await ask('api/models')).json()
-export const examples = async model => (await ask('api/examples', {model})).json()
-export const file = async url => (await ask(url)).blob()
-export const load = async model => (await post('api/load', {model})).json()
+export const models = async () => rest(await ask('api/models'), 'json')
+export const examples = async model => rest(await ask('api/examples', {model}), 'json')
+export const file = async url => rest(await ask(url), 'blob')
+export const load = async model => rest(await post('api/load', {model}), 'json')
 export const healthy = () => ask('healthz').then(() => true, () => false)
 export const sleep = seconds => new Promise(done => setTimeout(done, seconds * 1000))
 
 // Register the style of a photo: its id
 export async function style(model, photo, map) {
-  return (await (await post('api/style', {model}, form({photo, map}))).json()).style
+  return (await rest(await post('api/style', {model}, form({photo, map})), 'json')).style
 }
 
 // Read a label map of any form the model knows: a PNG of ids, and what was done to it
 export async function map(model, file) {
   const answer = await post('api/map', {model}, form({file}))
-  return {png: await answer.blob(), note: answer.headers.get('X-Painter-Note')}
+  return {png: await rest(answer, 'blob'), note: answer.headers.get('X-Painter-Note')}
 }
 
 // Paint: the picture, and the number of the request it belongs to
 export async function paint({model, seed, n, style, regions, png}, signal) {
   const more = regions.length ? {regions: JSON.stringify(regions)} : {}
   const answer = await post('api/paint', {model, seed, n, style, ...more}, png, signal)
-  return {picture: await answer.blob(), n: Number(answer.headers.get('X-Painter-N') ?? n)}
+  return {picture: await rest(answer, 'blob'), n: Number(answer.headers.get('X-Painter-N') ?? n)}
 }

@@ -42,7 +42,8 @@ export class Painting {
   }
 
   async #ask({model, grid, seed, style, regions}, n, signal) {
-    const request = {model: model.name, seed, n, png: await encode(grid)}
+    const drawn = model.takes.includes('seed')   // else there is nothing that chance decides
+    const request = {model: model.name, seed: drawn ? seed : 0, n, png: await encode(grid)}
     request.style = await this.id(model, style)
     request.regions = await this.#regions(model, regions)
     return net.paint(request, signal)
@@ -61,6 +62,7 @@ export class Painting {
 
   // The id of a photo's style at the server; null for none, or where the model reads no photos
   async id(model, key) {
+    if (key?.startsWith('seed:')) return model.takes.includes('seed') ? key : null   // drawn by chance
     const found = this.desk.styles.find(o => o.key === key)
     if (!found || !model.takes.includes('style')) return null
     const name = JSON.stringify([model.name, key])
@@ -70,7 +72,8 @@ export class Painting {
 
   async register(model, {photo, map, name}) {
     if (model.styles !== 'codes') return net.style(model.name, photo)
-    if (!map) throw new net.ServerError(`${model.name} needs the label map of ${name}: add the photo again`, {status: 400})
+    const sentence = `${model.name} needs the label map of ${name}: add the photo again`
+    if (!map) throw new net.ServerError(sentence, {status: 400})
     const grid = mapFor(model, map)
     return net.style(model.name, await fitted(photo, grid.w, grid.h), await encode(grid))
   }

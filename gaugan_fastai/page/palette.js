@@ -28,15 +28,18 @@ export class Palette {
     search.value = ''
     for (const old of byId('palette').querySelectorAll('label')) old.remove()
     byId('palette').append(...classes.map((c, i) => this.#entry(c, i)))
-    byId('background').replaceChildren(...classes.map(({id, name}) => element('option', {value: id, textContent: name})))
+    const options = classes.map(({id, name}) => element('option', {value: id, textContent: name}))
+    byId('background').replaceChildren(...options)
     this.#mark()
   }
 
   #entry({id, name, color}, i) {
-    const radio = element('input', {type: 'radio', name: 'class', value: id}), swatch = element('span', {className: 'swatch'})
+    const radio = element('input', {type: 'radio', name: 'class', value: id})
+    const swatch = element('span', {className: 'swatch'})
     swatch.style.background = color
     const key = i < 9 ? [element('kbd', {textContent: i + 1, ariaHidden: 'true'})] : []
-    return element('label', {title: name}, radio, swatch, element('span', {className: 'name', textContent: name}), ...key)
+    const words = element('span', {className: 'name', textContent: name})
+    return element('label', {title: name}, radio, swatch, words, ...key)
   }
 
   #mark() {

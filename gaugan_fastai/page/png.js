@@ -38,8 +38,8 @@ export async function encode({w, h, ids}) {
   view.setUint32(4, h)
   header[8] = 8   // bits; the zeros after it: grey, deflate, usual filters, not interlaced
   const data = await through(new CompressionStream('deflate'), rows)
-  const parts = [Uint8Array.from(SIGNATURE), chunk('IHDR', header), chunk('IDAT', data), chunk('IEND', new Uint8Array())]
-  return new Blob(parts, {type: 'image/png'})
+  const parts = [chunk('IHDR', header), chunk('IDAT', data), chunk('IEND', new Uint8Array())]
+  return new Blob([Uint8Array.from(SIGNATURE), ...parts], {type: 'image/png'})
 }
 
 function* chunks(bytes) {

@@ -4,7 +4,8 @@ import * as net from './net.js'
 import {decode} from './png.js'
 import {byId, element, icon} from './dom.js'
 
-const SIDE = 768   // photos are kept no larger
+const SIDE = 768     // photos are kept no larger
+const CHANCES = 8    // styles drawn by chance, for the regions of models that can
 
 // A photo no larger than it need be; what is no picture stays as it is, and the server says so
 async function smaller(file) {
@@ -116,15 +117,24 @@ export class Styles {
   #fill(event) {
     if (event === 'choice') return
     const {desk} = this, reads = desk.takes.includes('style')
-    byId('style-part').hidden = !reads
+    byId('style-part').hidden = !reads && !desk.regional
+    byId('styles').hidden = byId('style-buttons').hidden = !reads
     byId('seeds').hidden = !desk.takes.includes('seed')
     for (const old of byId('styles').querySelectorAll('div')) old.remove()
-    const usual = element('div', {}, element('label', {}, this.#radio(''), element('span', {textContent: 'The model’s own'})))
+    const words = element('span', {textContent: 'The model’s own'})
+    const usual = element('div', {}, element('label', {}, this.#radio(''), words))
     byId('styles').append(usual, ...desk.styles.map(o => this.#entry(o)))
-    const options = () => [['', 'as the picture'], ...desk.styles.map(o => [o.key, o.name])]
-      .map(([value, textContent]) => element('option', {value, textContent}))
-    for (const part of ['from', 'to']) byId(`region-${part}`).replaceChildren(...options())
+    for (const part of ['from', 'to']) byId(`region-${part}`).replaceChildren(...this.#options())
     this.#mark()
+  }
+
+  // What a region may be painted in: photos, or styles drawn by chance
+  #options() {
+    const {desk} = this, photos = desk.takes.includes('style') ? desk.styles.map(o => [o.key, o.name]) : []
+    const drawn = desk.takes.includes('seed') ? Array.from({length: CHANCES}, (_, i) => i + 1) : []
+    const chances = drawn.map(n => [`seed:${n}`, `variation ${n}`])
+    const all = [['', 'as the picture'], ...photos, ...chances]
+    return all.map(([value, textContent]) => element('option', {value, textContent}))
   }
 
   #radio(value) { return element('input', {type: 'radio', name: 'style', value}) }
@@ -141,7 +151,7 @@ export class Styles {
   #mark() {
     const {desk} = this, name = desk.names[desk.cls], {style, to, amount} = desk.regions[name] ?? {}
     for (const o of byId('styles').querySelectorAll('input')) o.checked = o.value === (desk.style ?? '')
-    byId('region').hidden = !desk.regional || !desk.styles.length
+    byId('region').hidden = !desk.regional || byId('region-to').options.length < 2
     byId('region-name').textContent = name ?? ''
     byId('region-from').value = style ?? ''
     byId('region-to').value = to ?? ''

@@ -19,9 +19,10 @@ class Tool {
 }
 
 class Brush extends Tool {
+  get down() { return Boolean(this.desk.before) }   // is a stroke begun?
+
   press(p, {shift = false} = {}) {
     if (this.down) return this.#lift(p)
-    this.down = true
     this.desk.begin()
     this.#to(shift && this.last ? this.last : p, p)
   }
@@ -33,16 +34,10 @@ class Brush extends Tool {
   }
 
   finish() {
-    if (!this.down) return
-    this.down = false
-    this.desk.end()
+    if (this.down) this.desk.end()
   }
 
-  cancel() {
-    this.down = false
-    this.desk.cancel()
-  }
-
+  cancel() { this.desk.cancel() }
   retract() { this.cancel() }
   preview(grid, p) { stroke(grid, p, p, this.brush, this.id) }
 
