@@ -90,12 +90,12 @@ from .paintable import *
 from .painter import *
 from .folders import *
 from .translator import *
+from .runs import *
+from .demo import *
 from .uploads import *
 from .easel import *
 from .shelf import *
 from .guard import *
-from .runs import *
-from .demo import *
 
 # %% ../nbs/89_all.ipynb #7ef6080a
 __all__ = [o for o in list(globals()) if not o.startswith('_')]
