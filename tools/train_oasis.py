@@ -84,7 +84,8 @@ class Budget(Callback):
         learn.save('last')
         words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), '
         words += f'{self.spent:.1f} minutes of one core, '
-        words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}' + ' --grain'*a.grain
+        words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
+        words += ' --grain'*a.grain
         with learn.painting() as gen, torch.random.fork_rng():
             encoder = gen.__dict__.get('encoder')
             how = dict(encoder=encoder, half=True, size=[a.size]*2)
