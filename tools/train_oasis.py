@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --model spade
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --resume      after it was stopped
-    python tools/train_oasis.py OUT --segmenter FOLDER        score what is there with a segmenter too
+    python tools/train_oasis.py OUT --segmenter FOLDER        score what is there with a segmenter too: OUT/scores.json
 
 Scenes to train on have seeds from 1000. --minutes are processor time of the training alone, without the scoring. Every
 --every minutes the training is saved (OUT/last.pth), the averaged generator is written (OUT/model) and scored on unseen
@@ -85,11 +85,13 @@ class Budget(Callback):
         words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), '
         words += f'{self.spent:.1f} minutes of one core, '
         words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
+        words += ' --grain'*a.grain
         with learn.painting() as gen, torch.random.fork_rng():
             encoder = gen.__dict__.get('encoder')
             how = dict(encoder=encoder, half=True, size=[a.size]*2)
             save_pretrained(gen, a.out/'model', learn.dls.labels, 'Apache-2.0', words, **how)
-            line = dict(minutes=round(self.spent, 2), steps=self.steps, **self.judge.scores(gen), losses=losses)
+            line = dict(model=a.model, grain=a.grain, seed=a.seed, minutes=round(self.spent, 2), steps=self.steps)
+            line |= dict(**self.judge.scores(gen), losses=losses)
             save_picture(self.judge.grid(gen), a.out/f'samples/{self.spent:06.2f}.png')
         with open(a.out/'scores.jsonl', 'a') as f: f.write(json.dumps(line) + '\n')
         print(json.dumps(line), flush=True)
@@ -99,8 +101,9 @@ def learner(a):
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=8, size=a.size, bs=a.bs, seed=FIRST)
     set_seed(a.seed, reproducible=True)
     how = dict(preset='cpu', path=a.out, model_dir='.', reuse_fake=True)
-    how |= dict(ngf=a.ngf, nhidden=a.nhidden)
-    if a.model == 'oasis': return oasis_learner(dls, ndf=a.ndf, labelmix=a.labelmix, **how)
+    how |= dict(ngf=a.ngf, nhidden=a.nhidden, average=a.average)
+    ours = dict(ndf=a.ndf, labelmix=a.labelmix, grain=a.grain)
+    if a.model == 'oasis': return oasis_learner(dls, **ours, **how)
     return spade_learner(dls, z_dim=32, kl=.02, kl_mean=True, kl_warmup=.2, l1=2, **how)
 
 def train(a, judge):
@@ -132,6 +135,8 @@ def main(argv=None):
     p.add_argument('--ndf', type=int, default=16)
     p.add_argument('--nhidden', type=int, default=32)
     p.add_argument('--labelmix', type=float, default=10.)
+    p.add_argument('--grain', action='store_true', help="OASIS: a random number of each pixel's own in every layer")
+    p.add_argument('--average', type=float, default=.999, help='decay of the averaged weights')
     p.add_argument('--seed', type=int, default=0)
     a = p.parse_args(argv)
     if (a.minutes is None) == (a.segmenter is None): p.error('give --minutes to train, or --segmenter to score')
@@ -140,8 +145,9 @@ def main(argv=None):
     a.out = a.out.resolve()
     judge = Judge(a.size, a.n)
     if a.minutes: return train(a, judge)
-    res = judge.scores(from_pretrained(a.out/'model'), load_segmenter(a.segmenter))
-    (a.out/'scores.json').write_text(json.dumps(res, indent=1))
+    told = json.loads((a.out/'scores.jsonl').read_text().splitlines()[-1])
+    res = told | judge.scores(from_pretrained(a.out/'model'), load_segmenter(a.segmenter))
+    (a.out/'scores.json').write_text(json.dumps(res) + '\n')
     print(json.dumps(res))
 
 if __name__ == '__main__':

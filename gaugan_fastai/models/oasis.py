@@ -37,7 +37,8 @@ class NoisyMaps:
     def __init__(self,
         maps:LabelMaps, # The checked label maps
         z=None, # The noise
-    ): self.maps, self.z, self._planes, self._apart = maps, z, {}, None
+        grain=None, # A number for each pixel, `[B,1,H,W]` or `[1,1,H,W]`, for layers that add it
+    ): self.maps, self.z, self.grain, self._planes, self._apart = maps, z, grain, {}, None
 
     def noise(self,
         size, # (h, w)
@@ -101,19 +102,29 @@ class NoisySPADE(nn.Module):
         nhidden:int=128, # Channels between these and gamma, beta
         ks:int=3, # Kernel size of the modulation's convolutions, odd
         norm='batch', # As in `SPADE`
+        grain:bool=False, # Add the maps' grain to x, times a learned number a channel that starts at 0?
     ):
         super().__init__()
         conv = partial(nn.Conv2d, kernel_size=ks, padding=ks//2)
+        self.grain = nn.Parameter(torch.zeros(nf)) if grain else None
         self.first_norm = free_norm(norm, nf)
         self.mlp_shared = nn.Sequential(conv(n_in, nhidden), nn.ReLU())
         self.mlp_gamma, self.mlp_beta = conv(nhidden, nf), conv(nhidden, nf)
 
     def forward(self, x, maps, double=False, slope=None, out=None):
+        if maps.grain is not None: x, double = self.add_grain(upsample2(x) if double else x, maps.grain), False
         exact = by_patterns(x) and maps.has_patterns and can_be_exact(self)
         if exact: return spade_exact(self._of_patterns(maps), x, maps, double, slope)
         if double: x = upsample2(x)
         actv = self.mlp_shared(maps.at(x.shape[-2:], self.mlp_gamma.weight.dtype))
         return bend(self.first_norm(x)*(1 + self.mlp_gamma(actv)) + self.mlp_beta(actv), slope)
+
+    def add_grain(self,
+        x, # `[B,C,h,w]`
+        grain, # `[B,1,H,W]` or `[1,1,H,W]`
+    ):
+        "Add the grain, resized as label maps are, times each channel's number"
+        return x + F.interpolate(grain, x.shape[-2:], mode='nearest').to(x)*self.grain[:, None, None]
 
     def _of_patterns(self, maps):
         "This layer as `spade_exact` reads it: a first convolution of labels alone, the noise in its columns"
@@ -129,7 +140,7 @@ class OASISGenerator(Trunk):
 
     segmap int64 `[B,H,W]`, H and W multiples of 32; z as in `draw_noise`. All else raises `InputError`.
     Schönfeld et al. 2021 (arXiv 2012.04781), section 3.2."""
-    upsampling, factor = 'normal', 32
+    upsampling, factor, grain = 'normal', 32, False
     styles = property(lambda self: 'z' if self.z_dim else None, doc='What it paints by beside the map, see `Painter`')
     def __init__(self,
         n_classes:int, # Number of classes; void counts
@@ -140,6 +151,7 @@ class OASISGenerator(Trunk):
         norm='batch', # 'batch' or 'instance', see `SPADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
         widths=None, # Channels at the start and of each block, times `ngf`; None: the paper's
+        grain:bool=False, # Add a random number of each pixel's own before every norm? Not in the paper
     ):
         super().__init__()
         z_dim = z_dim or 0
@@ -151,7 +163,7 @@ class OASISGenerator(Trunk):
     def forward(self, segmap, z=None):
         maps = self.maps(segmap)
         self.check_size(maps)
-        noisy = NoisyMaps(maps, self.draw_noise(maps, z))
+        noisy = NoisyMaps(maps, self.draw_noise(maps, z), self.draw_grain(maps))
         start = [o//self.factor for o in maps.size]
         return self.paint(self.fc(noisy.at(start, self.fc.weight.dtype)), noisy)
 
@@ -160,7 +172,7 @@ class OASISGenerator(Trunk):
 def grow(self:OASISGenerator, channels):
     "Make the layers, with the names and in the order of the published checkpoints, and their first weights"
     n_in, n = self.z_dim + self.n_classes, channels
-    norm = partial(NoisySPADE, n_in=n_in, nhidden=self.nhidden, ks=self.ks, norm=self.norm)
+    norm = partial(NoisySPADE, n_in=n_in, nhidden=self.nhidden, ks=self.ks, norm=self.norm, grain=self.grain)
     self.conv_img = nn.Conv2d(n[-1], 3, 3, padding=1)
     self.body = nn.ModuleList(ResBlk(ni, nf, norm, self.spectral) for ni, nf in zip(n, n[1:]))
     self.fc = nn.Conv2d(n_in, n[0], 3, padding=1)
@@ -195,6 +207,14 @@ def draw_noise(self:OASISGenerator,
     if fits: return z.to(device, self.fc.weight.dtype)
     cure = f'one for each class [B,K,Z] = {B, K, Z}, one for each pixel [B,Z,H,W], or a torch.Generator'
     raise InputError(f'z is a {type(z).__name__} of shape {shape}, but [B,Z] = {B, Z} is needed', cure)
+
+@patch
+def draw_grain(self:OASISGenerator, maps):
+    "Give each pixel a number of its own: drawn anew in training, always the same while painting"
+    if not self.grain: return None
+    B, device = (len(maps) if self.training else 1), maps.segmap.device
+    if self.training: return torch.randn(B, 1, *maps.size, device=device)
+    return torch.randn(B, 1, *maps.size, generator=torch.Generator().manual_seed(0)).to(device)
 
 # %% ../../nbs/66_models.oasis.ipynb #14000025
 def local_noise(
@@ -320,6 +340,7 @@ def oasis_learner(
     terms:dict|None=None, # further terms, name -> function(turn); the paper has none
     pretrained=None, # start from trained weights, whose widths are taken, see `finetune.start_from`
     mapping:dict|None=None, # with `pretrained`: new class -> old class, where the names differ
+    grain:bool=False, # add a random number of each pixel's own in every layer? See `OASISGenerator`
     cbs=None, # callbacks
     **kwargs
 ) -> OASISLearner:
@@ -329,7 +350,7 @@ def oasis_learner(
     _check_data(dls)
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, widths=widths)
     w = _oasis_widths(preset, given)
-    gen = OASISGenerator(dls.n_classes, w.ngf, z_dim, w.nhidden, widths=widths)
+    gen = OASISGenerator(dls.n_classes, w.ngf, z_dim, w.nhidden, widths=widths, grain=grain)
     critic = SegmentationCritic(dls.n_classes, w.ndf, levels or critic_levels(dls.size))
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'oasis')
     if average: cbs = L(ModelAverage(average, norm_batches)) + L(cbs)
@@ -352,7 +373,7 @@ def _read_generator(state, z_dim=64):
     widths = None if channels == block_channels(ngf) else [o/ngf for o in channels]
     norm = 'batch' if has('running_mean') else 'instance'
     config = dict(n_classes=n_in - z_dim, ngf=ngf, z_dim=z_dim, nhidden=nhidden, ks=ks)
-    return config | dict(norm=norm, spectral=has('weight_orig'), widths=widths)
+    return config | dict(norm=norm, spectral=has('weight_orig'), widths=widths, grain=has('.grain'))
 
 def _noise_channels(gen): return gen.z_dim
 
