@@ -141,6 +141,7 @@ def options(a, begun):
     if begun: widths |= dict(pretrained=begun)
     elif a.model != 'sean': widths |= dict(widths=a.widths)
     if a.z_dim and not begun: widths |= dict(z_dim=a.z_dim)
+    if a.grain and not begun: widths |= dict(grain=True)
     if a.model == 'oasis': return widths | dict(labelmix=a.labelmix, average=a.average)
     styles = dict(kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
     net = 'efficientnet-lite0' if a.perceptual else None
@@ -201,6 +202,7 @@ def main(argv=None):
     p.add_argument('--l1', type=float, default=1.)
     p.add_argument('--perceptual', type=float, default=10.)
     p.add_argument('--model', choices=['spade', 'sean', 'oasis'], default='spade')
+    p.add_argument('--grain', action='store_true', help="OASIS: a number of each pixel's own in every layer")
     p.add_argument('--labelmix', type=float, default=10.)
     p.add_argument('--average', type=float, default=.999, help='decay of the averaged weights')
     p.add_argument('--bf16', action='store_true', help='mixed precision')
