@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from .core import InputError, resize_map
+from .basics import InputError, arg
+from .core import resize_map
 from .easel import Easel, Pace
 from .guard import Guard, allowed_names, regions_of, retry_after, whole_number
 from .painter import Painter
@@ -226,7 +227,7 @@ def _listen(host, port):
     except (OSError, OverflowError) as e:
         new.close()
         what = f'the painter cannot listen at {host}, port {port} ({getattr(e, "strerror", None) or e})'
-        raise InputError(what, 'give port another number', 'port') from None
+        raise InputError(what, f'give {arg("port")} another number', 'port') from None
     return new
 
 # %% ../nbs/90_app.ipynb #50d925c9
