@@ -11,7 +11,7 @@ from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.finetune import adapt_classes, learner_from, trained_networks
-from gaugan_fastai.models.sean import SEANGenerator
+from gaugan_fastai.models.sean import SEANGenerator, sean_learner
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.data.unpaired import UnpairedDataLoaders, scene_of_kind
 from gaugan_fastai.pretrained import from_pretrained, load_networks, load_original, model_config, recognise
@@ -142,12 +142,25 @@ def test_an_option_that_the_library_lacks(scenes, tmp_path):
     with pytest.raises(InputError, match='has no levels: leave levels out') as e: Run(dls, tmp_path/'run', levels=3)
     assert (e.value.option, e.value.cure) == ('levels', 'leave levels out') and not (tmp_path/'run').exists()
 
-def test_a_network_that_the_learner_cannot_make(scenes):
+def plain_sean(dls):
+    net = SEANGenerator(dls.n_classes, 2, 4, 4, 2, spectral=False)
+    net.labels = dls.labels
+    return net
+
+def test_a_network_is_trained_on_as_it_is(scenes):
+    "A learner that takes trained networks asks nothing of how they were built"
     dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4)
-    plain = SEANGenerator(dls.n_classes, 2, 4, 4, 2, spectral=False)
-    plain.labels = dls.labels
+    learn = learner_from('sean', dls, plain_sean(dls), perceptual=None)
+    assert not learn.model.generator.spectral
+
+def test_a_network_that_the_learner_cannot_make(scenes, monkeypatch):
+    "A family of somebody else, whose learner does not know `pretrained`"
+    def theirs(dls, ngf=2, nhidden=4, style_dim=4, width=2, perceptual=None):
+        return sean_learner(dls, 'cpu', ngf, nhidden, style_dim, width, perceptual=perceptual)
+    monkeypatch.setitem(registry.families, 'sean', registry.families['sean']._replace(learner=theirs))
+    dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4)
     with pytest.raises(InputError, match='SEANGenerator with spectral=False: the model sean makes it with spectral=True only'):
-        learner_from('sean', dls, plain, perceptual=None)
+        learner_from('sean', dls, plain_sean(dls), perceptual=None)
 
 # -- files of others ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from fastai.vision.all import (DataBlock, IndexSplitter, ItemGetter, Learner, MS
     TransformBlock, get_grid, load_learner, nn, plt, set_seed, to_device)
 from PIL import Image
 from conftest import once_but
-from gaugan_fastai import labelmaps, patterns
+from gaugan_fastai import labelmaps, patterns, rowsum
 from gaugan_fastai.core import InputError, LabelSpace, PILSegmap, TensorEdges, TensorSegmap, instance_edges, onehot
 from gaugan_fastai.data.paired import PairedDataLoaders, PhotoBlock, SegmapBlock
 from gaugan_fastai.data.planned import PlannedDL, plan_for_spade, spade_sums
@@ -151,7 +151,7 @@ def made(monkeypatch):
         monkeypatch.setattr(owner, name, counting)
     count(labelmaps, 'LabelPlan', 'plans')
     count(patterns.Patterns, '__init__', 'patterns')
-    count(patterns, '_transposed', 'transposed')
+    count(rowsum, '_transposed', 'transposed')
     return counts
 
 def fitted(family, n_epoch=1, **kwargs):
