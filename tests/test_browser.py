@@ -120,7 +120,7 @@ def test_map_is_saved_and_opened_with_exact_ids(hand):
     n = hand.js('painter.desk.classes.length')
     ids = np.random.default_rng(0).integers(0, n, (64, 64), np.uint8)
     hand.give('file', as_file(Image.fromarray(ids), 'ids.png'))
-    hand.until("document.getElementById('say').textContent.includes('ids.png is open')")
+    hand.until(f'painter.desk.grid.ids.reduce((a, b) => a + b, 0) === {int(ids.sum())}')
     assert (hand.map == ids).all()
     saved = Image.open(io.BytesIO(hand.saved('save-map')))
     assert saved.mode == 'L' and (np.array(saved) == ids).all()
@@ -187,7 +187,7 @@ def test_a_project_comes_back_whole(hand, tmp_path):
     hand.page.locator('#clear').click()
     hand.choose(seed=1, style=None)
     hand.give('file', dict(name='mine.json', mimeType='application/json', buffer=project))
-    hand.until("document.getElementById('say').textContent.includes('project is open')")
+    hand.until('painter.desk.seed === 7').settle()
     assert (hand.map == kept).all() and hand.js('painter.desk.seed') == 7
     assert (hand.settle().picture == picture).all()
 
@@ -231,7 +231,7 @@ def test_the_server_may_go_and_come_back(hand, server):
         hand.drag((5, 20), (60, 20))
         kept = hand.map
     finally: server.start()
-    hand.until("document.getElementById('say').textContent.includes('is back')")
+    hand.until("document.getElementById('trouble').textContent === ''")   # `say` soon tells of the next thing
     picture = hand.settle().picture
     assert (hand.map == kept).all() and (kept[20, 5:60] == kept[40, 5]).all() and not hand.said('trouble')
     hand.page.get_by_text('The model’s own').click()
