@@ -644,7 +644,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'gaugan_fastai.demo._put_back': ('d0_demo.html#_put_back', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.before_after': ('d0_demo.html#before_after', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.demo_maps': ('d0_demo.html#demo_maps', 'gaugan_fastai/demo.py'),
-                                    'gaugan_fastai.demo.nearest': ('d0_demo.html#nearest', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.paint_rows': ('d0_demo.html#paint_rows', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.run_demo': ('d0_demo.html#run_demo', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.save_rows': ('d0_demo.html#save_rows', 'gaugan_fastai/demo.py'),

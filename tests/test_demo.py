@@ -4,10 +4,10 @@ import numpy as np, pytest, torch
 from PIL import Image
 from test_cli import gaugan, refused
 from gaugan_fastai import demo
-from gaugan_fastai.core import InputError
+from gaugan_fastai.core import InputError, resize_map
 from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
-from gaugan_fastai.demo import before_after, demo_maps, nearest, paint_rows, run_demo, save_rows, snow_scenes, snow_style, teach_snow, training_size
+from gaugan_fastai.demo import before_after, demo_maps, paint_rows, run_demo, save_rows, snow_scenes, snow_style, teach_snow, training_size
 from gaugan_fastai.encoder import StyleEncoder
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
@@ -47,7 +47,7 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
     maps = [Painter(weights).read(o)[0] for o in sorted((out/'maps').glob('*.png'))]
     assert len(maps) == 6
     first, = cells(out/'first.png', 1, 64)
-    assert (first[0] == landscape_labels().colorize(nearest(maps[0].numpy(), (64, 64)))).all()
+    assert (first[0] == landscape_labels().colorize(resize_map(maps[0], (64, 64)))).all()
     assert abs(first[1] - np.asarray(Painter(weights)(maps[0], size=(64, 64), seed=20)).astype(int)).max() <= 1
     for row in cells(out/'styles.png', 6, 64):
         assert len(row) == 5 and all((a != b).any() for a, b in zip(row[1:], row[2:])), 'four styles'
@@ -104,4 +104,3 @@ def test_rows_of_pictures(tmp_path):
     files = demo_maps(tmp_path/'maps')
     assert [o.name for o in files] == sorted(o.name for o in (tmp_path/'maps').iterdir()) and len(files) == 6
     assert a.shape == b.shape == c.shape == (32, 32, 3) and (b != c).any()
-    assert nearest(np.arange(4).reshape(2, 2), (2, 4)).tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]

@@ -114,7 +114,7 @@ class Tell(Callback):
 def leave(a, learn, words):
     "Write the averaged generator with its encoder to OUT/model, 16 bits a number"
     steps = learn.model_average.t
-    if hasattr(learn, 'usual_codes'): learn.usual_codes()   # SEAN's go along with the weights
+    learn.before_painting()   # SEAN's usual styles go along with the weights
     with learn.painting() as gen:
         save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=gen.__dict__.get('encoder'), half=True,
             licence=a.licence, training=f'{words}, {steps} steps', size=list(learn.dls.size))
