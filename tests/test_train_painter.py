@@ -1,7 +1,11 @@
 """tools/train_painter.py: two stages leave one painter of the larger size, and bad input is one sentence."""
-import subprocess, sys
+import json, subprocess, sys
+import pytest, torch
 from conftest import ROOT
+from gaugan_fastai.data.landscapes import draw_landscape
+from gaugan_fastai.metrics import kid
 from gaugan_fastai.painter import Painter
+from gaugan_fastai.pretrained import from_pretrained
 
 TOOL = [sys.executable, '-W', 'ignore', ROOT/'tools/train_painter.py']
 SMALL = '--minutes .1 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
@@ -22,3 +26,23 @@ def test_two_stages_leave_a_painter_of_the_larger_size(tmp_path):
 def test_bad_input_is_a_sentence(tmp_path):
     res = run(tmp_path/'out', '--minutes', '.1', '--data', tmp_path/'none')
     assert res.returncode == 1 and res.stderr.strip().splitlines()[-1].startswith('train_painter: data folder')
+
+def test_marks_say_what_the_weights_paint(tmp_path):
+    "The last line of scores.jsonl is the KID of the weights that were left; and a picture of all lines"
+    out = tmp_path/'out'
+    res = run(out, *SMALL, '--sizes', '32', '--score-every', '.04', '--score-n', '8')
+    assert res.returncode == 0, res.stderr
+    rows = [json.loads(o) for o in (out/'scores.jsonl').read_text().splitlines()]
+    assert {o['size'] for o in rows} == {'32x32'} and [o['minutes'] for o in rows] == sorted(o['minutes'] for o in rows)
+    scenes = [draw_landscape(i, 32) for i in range(8)]
+    photos = torch.stack([torch.as_tensor(o.photo).permute(2, 0, 1)/127.5 - 1 for o in scenes])
+    maps, gen = torch.stack([torch.as_tensor(o.segmap).long() for o in scenes]), from_pretrained(out/'model')
+    torch.manual_seed(0)
+    with torch.no_grad(): fakes = torch.cat([gen(o) for o in maps.split(4)])
+    assert rows[-1]['kid'] == pytest.approx(kid(fakes, photos)[0], abs=.02)   # weights of 16 bits, another order of sums
+    files = [f'mine={out/"scores.jsonl"}', f'again={out/"scores.jsonl"}']
+    tool = [sys.executable, '-W', 'ignore', ROOT/'tools/score_marks.py']
+    res = subprocess.run([*tool, out/'curve.png', *files, '--real', '.02'], capture_output=True, text=True)
+    assert res.returncode == 0 and res.stdout.count('| mine |') == len(rows) and (out/'curve.png').is_file(), res.stderr
+    res = subprocess.run([*tool, out/'curve.png', 'none=nowhere'], capture_output=True, text=True)
+    assert res.returncode == 1 and 'score_marks: there is no nowhere' in res.stderr

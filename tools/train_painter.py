@@ -8,7 +8,9 @@
 
 A later stage doubles the size and goes on with generator, encoder and critic of the one before: the generator doubles
 once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a
-`Run` in OUT/stage_N. The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on
+`Run` in OUT/stage_N. With --score-every 1 the averaged weights are scored every minute (KID on --score-n pairs of
+--valid, or on drawn scenes below seed 1000, at the stage's size): OUT/scores.jsonl has a line each, and
+`tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes. The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on
 with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
 the quickest; `--bf16` trains in mixed precision.
 """
@@ -27,6 +29,7 @@ from gaugan_fastai.fast import choice
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run
 from gaugan_fastai.turns import critic_turn, generator_turn
+from score_marks import Judge, ScoreMarks
 
 FIRST = 1000    # seed of the first scene; lessons, tests and scores look at scenes below it
 
@@ -55,6 +58,22 @@ def loaders(a, size, bs):
     a.repeat = max(1, 2000//len(pairs))
     pairs, valid = list(pairs)*a.repeat, list(valid)[:16]
     return PairedDataLoaders.from_pairs(pairs, valid, labels, color=a.color, path=a.out, **how)
+
+def unseen(a, size, bs):
+    "A loader of the pairs that are scored on the way: of --valid, spread over it, or drawn scenes"
+    if a.data:
+        _, pairs, labels = folder_pairs(a.data, a.train.split(','), a.valid.split(','), False)
+        pairs = list(pairs)[::max(1, len(pairs)//a.score_n)][:a.score_n]
+    else: pairs, labels = [Pair(*scene((i, size))) for i in range(a.score_n)], landscape_labels()
+    bs = min(bs, len(pairs))
+    return PairedDataLoaders.from_pairs(pairs, pairs, labels, size, bs, flip=0, device=a.device).valid
+
+def scorer(a, i, size):
+    "The callbacks that score stage i, if that is wanted"
+    if not a.score_every: return []
+    judge = Judge(unseen(a, size, a.bs[i]), a.device)
+    noted = dict(stage=i + 1, size='x'.join(map(str, size)), n=len(judge.dl.dataset), part=a.valid if a.data else 'drawn')
+    return [ScoreMarks(a.out/'scores.jsonl', judge, a.score_every, a.spent, **noted)]
 
 # -- the way to compute --------------------------------------------------------------------------------------------
 
@@ -172,8 +191,10 @@ def run_stage(a, i, size, minutes):
         f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
     run.learn.add_cb(Tell(a, words))
+    run.learn.add_cbs(scorer(a, i, size))
     with take_way(run.learn.model, way, a.device): run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
     leave(a, run.learn, words)
+    a.spent += minutes
     a.stages += f'{words.rpartition("; ")[2]}, {run.learn.model_average.t} steps; '
     del run
 
@@ -212,9 +233,11 @@ def main(argv=None):
     p.add_argument('--workers', type=int, default=0)
     p.add_argument('--save-minutes', type=float, default=10.)
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--score-every', type=float, metavar='MINUTES', help='score on the way; default: not')
+    p.add_argument('--score-n', type=int, default=100, help='pictures that are scored')
     a = p.parse_args(argv)
     start, n = time.monotonic(), len(a.sizes)
-    a.stages, a.words = '', ' '.join(argv or os.sys.argv[2:])
+    a.stages, a.spent, a.words = '', 0., ' '.join(argv or os.sys.argv[2:])
     if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
     for k in ('lr', 'decay', 'bs'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
