@@ -111,6 +111,18 @@ class LabelSpace:
         more = ', ...'*(self.n_classes>6)
         return f'LabelSpace of {self.n_classes} classes, {void}: {", ".join(self.codes[:6])}{more}'
 
+# %% ../nbs/11_labels.ipynb #0f6f58c3
+_sides = [('left','right'), ('Left','Right'), ('LEFT','RIGHT'), ('l','r'), ('L','R')]
+_other = {a:b for pair in _sides for a,b in (pair, pair[::-1])}
+_side = re.compile(rf'(?<![A-Za-z])({"|".join(_other)})(?![A-Za-z])')
+
+@patch(as_prop=True)
+def mirrored(self:LabelSpace) -> np.ndarray: # int64 `[K]`
+    "Tell which class each one is in a mirror: `left eye` becomes `right eye`, one without a partner stays"
+    ids = {o:i for i,o in enumerate(self.codes)}
+    partners = [_side.sub(lambda o: _other[o[0]], name) for name in self.codes]
+    return np.array([ids.get(o, i) for i,o in enumerate(partners)])
+
 # %% ../nbs/11_labels.ipynb #a7ee8bb7
 def _read_lines(fn, cure='write one class name a line, line n for id n-1'):
     "Lines of a text file, stripped, without the blank ones at its end"

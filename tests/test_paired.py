@@ -243,3 +243,22 @@ def test_planned_loaders_are_exported_and_renewed(tmp_path):
     test = dls.test_dl([draw_landscape(0, 64).segmap]*2, bs=2, num_workers=1)
     [(segmap,)] = list(test)
     assert carried(segmap).n_classes == dls.n_classes
+
+@pytest.mark.parametrize('many', [False, True], ids=['8 bits', 'beyond 256 classes'])
+def test_left_and_right_change_places_in_a_mirror(many):
+    labels = LabelSpace(['skin','left eye','right eye'] + [f'thing {i}' for i in range(300*many)])
+    seg = np.zeros((32,32), np.int64)
+    seg[4,3],seg[4,20],seg[9,9] = 2,1,labels.n_classes-1
+    photo = labels.colorize(seg)
+    def batch(p): return PairedDataLoaders.from_pairs([(seg,photo)], [(seg,photo)], labels, size=32, bs=1, flip=p).one_batch()
+    (_,same),(turned,mirror) = batch(0),batch(1)
+    want = seg[:,::-1].copy()
+    want[4,28],want[4,11],want[9,22] = 1,2,labels.mirrored[labels.n_classes-1]
+    assert np.array_equal(turned[0].numpy(), want) and turned.labels == labels
+    assert torch.equal(plain(mirror), plain(same).flip(-1)), 'the photo is mirrored and nothing else'
+
+@pytest.mark.parametrize('codes,pairs', [(['l_ear','ear_r','r_ear'],[(0,2)]), (['LEFT','RIGHT','Left','Right'],[(0,1),(2,3)]),
+    (['left lane','lane'],[]), (['bright','blight','leftover'],[]), (['lamp','ramp','L','R'],[(2,3)])], ids=str)
+def test_which_classes_have_a_partner(codes, pairs):
+    mirrored = LabelSpace(codes).mirrored.tolist()
+    assert [(i,j) for i,j in enumerate(mirrored) if i<j] == pairs and [mirrored[o] for o in mirrored] == list(range(len(codes)))

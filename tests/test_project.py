@@ -53,6 +53,16 @@ def test_readme_names_its_two_commands_and_links_to_files():
     links = re.findall(r'\]\(([^)#]+?)(?:#[^)]*)?\)', text) + re.findall(r'(?:src|href)="([^"#]+)"', text)
     assert [o for o in links if '://' not in o and not (ROOT/o).exists()] == []
 
+@pytest.mark.parametrize('name', sorted(o.parent.name for o in (ROOT/'data/weights').glob('*/model.json')))
+def test_weights_for_research_name_their_licence_and_are_not_in_the_wheel(name):
+    "What was trained on others' data is for research only: the card says so, and the list of data, and no wheel has it"
+    research = dict(street='as CamVid', faces='C-UDA')
+    licence = _read(ROOT/'data/weights'/name/'model.json')['licence']
+    row, = [o for o in (ROOT/'data/README.md').read_text(encoding='utf-8').splitlines() if o.startswith(f'| `weights/{name}/`')]
+    packed = [name in re.findall(r"[\w-]+", (ROOT/o).read_text(encoding='utf-8')) for o in ('MANIFEST.in', 'setup.py')]
+    if name not in research: assert licence == 'Apache-2.0' and 'non-commercial' not in row
+    else: assert 'non-commercial' in licence and research[name] in licence and 'non-commercial' in row and packed == [False, False]
+
 # -- lessons and modules -----------------------------------------------------------------------------------------
 
 def test_every_module_has_its_lesson():

@@ -57,3 +57,22 @@ def test_coco_stuff_maps_edges_and_void():
         assert np.array_equal(labels.read(o.segmap), np.where(ids==255, 182, ids)) and check_pair(o) == ids.shape
     seg,edges,photo = dls.valid.one_batch()
     assert edges.shape == seg.shape == (4,128,128) and photo.shape == (4,3,128,128) and .01 < edges.float().mean() < .3
+
+def test_faces_are_read_and_their_sides_change_places():
+    path = shared_path('data/facesynthetics')
+    train,val,labels = folder_pairs(path)
+    assert (len(train), len(val), labels.n_classes, labels.void, labels.codes[-1]) == (90, 10, 20, 19, 'ignore')
+    assert len(set(map(tuple, labels.palette.tolist()))) == 20
+    seen = set()
+    for o in train+val:
+        seg = labels.read(o.segmap)
+        assert check_pair(o) == seg.shape == (512,512)
+        seen |= set(np.unique(seg).tolist())
+    assert seen == set(range(20)) - {labels.codes.index('facewear')}
+    sides = [(labels.codes[i], labels.codes[j]) for i,j in enumerate(labels.mirrored) if i<j]
+    assert sides == [(f'right_{o}', f'left_{o}') for o in ('eye','brow','ear')]
+    plain,turned = (PairedDataLoaders.from_folder(path, size=64, bs=4, flip=p, load=64, seed=0, cache=False) for p in (0,1))
+    one,other = (next(iter(o.train)) for o in (plain,turned))
+    assert (one[0] != other[0].flip(-1)).any(), 'eyes, brows or ears'
+    assert np.array_equal(labels.mirrored[one[0].numpy()], other[0].flip(-1).numpy())
+    assert torch.equal(one[1], other[1].flip(-1))

@@ -5,6 +5,7 @@
     python tools/train_painter.py OUT --minutes 8 --sizes 96x128 192x256 --data ../shared/data/camvid --train train,val
     python tools/train_painter.py OUT --minutes 60 --sizes 96x128 --data FOLDER --start data/weights/street
     python tools/train_painter.py OUT --minutes 8 --sizes 128 256 --z-dim 32 --model oasis
+    python tools/train_painter.py OUT --minutes 12 --model sean --data ../shared/data/facesynthetics --load 160
 
 A later stage doubles the size and goes on with generator, encoder and critic of the one before: the generator doubles
 once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a
@@ -57,7 +58,7 @@ def loaders(a, size, bs):
     # an epoch of many rounds: workers start anew in each
     a.repeat = max(1, 2000//len(pairs))
     pairs, valid = list(pairs)*a.repeat, list(valid)[:16]
-    return PairedDataLoaders.from_pairs(pairs, valid, labels, color=a.color, path=a.out, **how)
+    return PairedDataLoaders.from_pairs(pairs, valid, labels, load=a.load, color=a.color, path=a.out, **how)
 
 def unseen(a, size, bs):
     "A loader of the pairs that are scored on the way: of --valid, spread over it, or drawn scenes"
@@ -88,7 +89,8 @@ def take_way(gan, way, device):
 
 def seconds_a_step(learn, batch, n=4):
     "Median seconds of both turns without the optimisers' steps"
-    (*xb, photo), times = batch, []
+    learn._split(batch)
+    xb, photo, times = learn.xb, batch[-1], []
     gan = learn.model.to(photo.device).train()
     wait = torch.cuda.synchronize if photo.is_cuda else lambda: None
     for _ in range(n + 2):
@@ -166,12 +168,15 @@ def options(a, begun):
     net = 'efficientnet-lite0' if a.perceptual else None
     losses = dict(l1=a.l1, perceptual_weight=a.perceptual, perceptual=net)
     layers = dict(n_layers=a.n_layers) if a.model == 'spade' else {}
+    if a.model == 'sean': losses |= dict(locality=a.locality)
+    if a.model == 'sean' and not begun: widths |= dict(style_dim=a.style_dim, width=a.width)
     return layers | dict(average=a.average) | widths | styles | losses
 
 def losses_in_words(a):
     if a.model == 'oasis': return f'a critic that names pixels + {a.labelmix:g} LabelMix'
     kl = f' + {a.kl:g} KL (mean over the batch)' if a.z_dim else ''
-    return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}'
+    local = f' + {a.locality:g} locality' if a.model == 'sean' else ''
+    return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}{local}'
 
 def run_stage(a, i, size, minutes):
     out, dls = a.out/f'stage_{i}', loaders(a, size, a.bs[i])
@@ -209,7 +214,8 @@ def main(argv=None):
     p.add_argument('--data', type=Path, help='folder for from_folder; default: drawn landscapes')
     p.add_argument('--train', default='train')
     p.add_argument('--valid', default='val')
-    p.add_argument('--color', type=float, default=0.)
+    p.add_argument('--color', type=float, default=0., help='how much colours of photos change by chance, 0..1')
+    p.add_argument('--load', type=int, help='scale photos to this short side; windows of --sizes are cut by chance')
     p.add_argument('--scenes', type=int, default=3000)
     p.add_argument('--start', help='weights to start from')
     p.add_argument('--bs', nargs='+', type=int, default=[16], help='one for each stage, or one for all')
@@ -220,6 +226,9 @@ def main(argv=None):
     p.add_argument('--n-layers', type=int, default=4)
     p.add_argument('--z-dim', type=int)
     p.add_argument('--kl', type=float, default=.02)
+    p.add_argument('--style-dim', type=int, default=64, help='SEAN: length of a style code')
+    p.add_argument('--width', type=int, default=16, help='SEAN: width of the style encoder')
+    p.add_argument('--locality', type=float, default=0., help="SEAN: weight of a code's change outside of its region")
     p.add_argument('--l1', type=float, default=1.)
     p.add_argument('--perceptual', type=float, default=10.)
     p.add_argument('--model', choices=['spade', 'sean', 'oasis'], default='spade')

@@ -84,13 +84,20 @@ class PairedCrop(RandTransform):
         return _like(o.crop((left, top, left+W, top+H)), o)
 
 # %% ../../nbs/12_data.transforms.ipynb #45b53a86
+def _swap_sides(o):
+    "The map with `left eye` for `right eye` and so on, where its classes name sides"
+    if o.labels is None or (to:=o.labels.mirrored).tolist() == list(range(len(to))): return o
+    ids = np.array(o)
+    return _like(PILSegmap(Image.fromarray(to[ids].astype(ids.dtype))), o)
+
 class PairedFlip(RandTransform):
-    "Mirror map and photo alike, with probability `p`, in training"
+    "Mirror map and photo alike, with probability `p`, in training; classes such as left and right eye change places"
     order = 2
     def __init__(self,
         p=.5, # Probability
     ): super().__init__(p=p)
     def encodes(self, o:PILBase): return _like(o.transpose(Image.Transpose.FLIP_LEFT_RIGHT), o)
+    def encodes(self, o:PILSegmap): return _swap_sides(_like(o.transpose(Image.Transpose.FLIP_LEFT_RIGHT), o))
 
 # %% ../../nbs/12_data.transforms.ipynb #049965ce
 class PhotoJitter(RandTransform):
