@@ -162,3 +162,14 @@ def on(self:LabelMaps,
     far = LabelMaps(segmap, edges, self.n_classes, look=False)
     far._near, far._checked = self, True
     return far
+
+# %% ../nbs/30_labelmaps.ipynb #1c0a0038
+@patch
+def moved(self:LabelMaps,
+    move, # (`[B,H,W]`, what comes in from outside) -> the same, moved; there may be more of them then
+):
+    "Give the maps that `move` makes of ids and edges; what comes in from outside has no class and no plane"
+    edges = None if self.edges is None else move(self.edges, False)
+    there = LabelMaps(move(self.segmap, self.n_classes), edges, self.n_classes, look=False)
+    there._checked = True   # these ids have been, and n_classes is no mistake here
+    return there

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from PIL import Image
 from torch import nn
 from fastai.vision.all import *
+from .augment import as_augment
 from .core import InputError, TensorSegmap
 from .losses import GANObjective, hinge
 from .pictures import *
@@ -41,6 +42,7 @@ class SynthesisLearner(TurnsLearner):
         ttur:bool=True, # critic four times as fast: lr x (0.5, 2), betas (0, 0.9); else one lr, betas (0.5, 0.999)
         reuse_fake:bool=False, # give the critic the generator's picture again (cheaper), or a fresh one (the papers)
         lr:float=2e-4, # base learning rate: with TTUR 1e-4 for the generator, 4e-4 for the critic
+        augment=None, # for few photos, what the critic sees: 'color,translation,cutout' or some of it (`DiffAugment`)
         splitter:callable=None, # model -> the generator's groups, then the critic's; None: `network_groups`
         metrics=None, # metrics of the validation set, beside the losses
         cbs=None, # callbacks
@@ -49,8 +51,13 @@ class SynthesisLearner(TurnsLearner):
     ):
         store_attr('ttur,reuse_fake,gan_func')
         gan = gan_func(generator, critic, objective, terms)
-        gan.reuse_fake, (gan.lr_mults, *betas) = reuse_fake, _TTUR[ttur]
+        gan.reuse_fake, gan.augment, (gan.lr_mults, *betas) = reuse_fake, as_augment(augment), _TTUR[ttur]
         super().__init__(dls, gan, lr, betas, splitter or network_groups, metrics, cbs, **kwargs)
+
+# %% ../nbs/25_learner.ipynb #05c0a6ae
+from .options import or_none
+from .registry import register_option
+register_option('augment', or_none(str))
 
 # %% ../nbs/25_learner.ipynb #2558348d
 _no_labels = 'these data do not say what their ids mean: make them with PairedDataLoaders.from_folder, or from your '

@@ -133,9 +133,10 @@ def options_of(
     func = inspect.unwrap(func)
     params,words = inspect.signature(func).parameters,docments(func)
     code = getattr(func, '__code__', None)
-    own = params if code is None else code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
-    found = {k: o for k,o in params.items() if k in own}
-    chosen = {k: reader_for(o.annotation, o.default) for k,o in found.items()} | dict(readers or {})
+    own,readers = (),dict(readers or {})
+    if code is not None: own = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+    found = {k: o for k,o in params.items() if code is None or k in own or k in readers}
+    chosen = {k: reader_for(o.annotation, o.default) for k,o in found.items()} | readers
     return [Option(k, chosen[k], words.get(k) or '', o.default) for k,o in found.items() if chosen[k]]
 
 # %% ../nbs/86_options.ipynb #78718b7e

@@ -70,7 +70,7 @@ class SizePlan:
     "The patterns of a batch at one size; made by `LabelPlan.at`"
     def __init__(self,
         codes, # int64 `[B,h,w]`, rows of `classes`
-        classes, # class of each code, int64 `[n]`
+        classes, # class of each code, int64 `[n]`; -1: none
         edges, # does a code stand for an edge? bool `[n]`, or None for maps without edges
         n_classes, # number of classes, the edge channel not counted
     ):
@@ -167,14 +167,15 @@ class LabelPlan:
         segmap, # class ids 0..n_classes-1, integer `[B,H,W]`
         edges=None, # instance edges, bool `[B,H,W]`, or None for networks without an edge channel
         n_classes=None, # number of classes, void included, the edge channel not
-        checked=False, # have the ids been checked?
+        checked=False, # have the ids been checked? Then n_classes may be one too: a pixel without a class
     ):
         segmap = as_plain(segmap).cpu().long()
         if not checked: check_ids(segmap, n_classes)
         code = segmap if edges is None else segmap*2 + as_plain(edges).cpu()
-        places, self.codes = number(code, n_classes*(1 if edges is None else 2))
+        places, self.codes = number(code, (n_classes + 1)*(1 if edges is None else 2))
         seen = code.flatten()[places]
-        self.classes, self.edges = (seen, None) if edges is None else (seen//2, seen % 2 == 1)
+        classes, self.edges = (seen, None) if edges is None else (seen//2, seen % 2 == 1)
+        self.classes = classes.where(classes < n_classes, -1)
         self.n_classes, self._sizes = n_classes, {}
 
     def plan(self,

@@ -106,13 +106,13 @@ def critic_levels(
 
 # %% ../nbs/65_segcritic.ipynb #05a00020
 def class_balance(
-    segmap:Tensor, # Class ids, int64 `[B,H,W]`
+    segmap:Tensor, # Class ids, int64 `[B,H,W]`; n_classes: a pixel that shows nothing
     n_classes:int, # Number of classes, void included
     void:int=None, # Id that counts for nothing
 ) -> Tensor: # `[n_classes]`; 0 for absent classes and void
     "Weigh classes so that each one in the batch counts as much as the others (OASIS, arXiv 2012.04781, eq. (1))"
     segmap = segmap.flatten()
-    count = segmap.new_zeros(n_classes).scatter_add_(0, segmap, torch.ones_like(segmap))
+    count = segmap.new_zeros(n_classes + 1).scatter_add_(0, segmap, torch.ones_like(segmap))[:n_classes]
     if void is not None: count[void] = 0
     share = (count > 0).sum()*count.clamp_min(1)
     return torch.where(count > 0, segmap.numel()/share.clamp_min(1), 0.)
@@ -120,18 +120,22 @@ def class_balance(
 # %% ../nbs/65_segcritic.ipynb #05a00023
 def named_right(
     logits:Tensor, # The critic's answer, `[B,n_classes+1,H,W]`
-    segmap:Tensor, # What each pixel should be called, int64 `[B,H,W]`
+    segmap:Tensor, # What each pixel should be called, int64 `[B,H,W]`; n_classes: nothing is paid for it
     weights:Tensor=None, # Weight of each class, see `class_balance`; None: all 1
 ) -> Tensor: # Scalar
     "Cross-entropy of the map's classes: what the critic pays for photos, the generator for its pictures"
     if weights is not None: weights = F.pad(weights.float(), (1, 0))
-    return F.cross_entropy(logits.float(), segmap + 1, weight=weights, reduction='none').mean()
+    how = dict(weight=weights, ignore_index=logits.shape[1], reduction='none')
+    return F.cross_entropy(logits.float(), segmap + 1, **how).mean()
+
+def _mean(x, seen): return x.mean() if seen is None else (x*seen).sum()/seen.expand_as(x).sum()
 
 def named_fake(
     logits:Tensor, # The critic's answer to painted pictures, `[B,n_classes+1,H,W]`
+    seen:Tensor=None, # Which pixels count, bool `[B,1,H,W]`; None: all
 ) -> Tensor: # Scalar
     "Cross-entropy of the name 'fake': what the critic pays for painted pictures (eq. (1))"
-    return -logits.float().log_softmax(1)[:, 0].mean()
+    return -_mean(logits.float().log_softmax(1)[:, :1], seen)
 
 # %% ../nbs/65_segcritic.ipynb #05a00030
 def labelmix_mask(
@@ -148,9 +152,11 @@ def labelmix_loss(
     mixed:Tensor, # The critic's answer to the mixed picture, `[B,n_classes+1,H,W]`
     real:Tensor, # To the photo
     fake:Tensor, # To the painted picture
+    seen:Tensor=None, # Which pixels count, bool `[B,1,H,W]`; None: all
 ) -> Tensor: # Scalar, unweighted (the paper multiplies by 10)
     "Squared distance of the answer to a mix from the mix of the answers (eq. (3))"
-    return F.mse_loss(mixed.float(), torch.where(mask, real, fake).float())
+    mixed, wanted = mixed.float(), torch.where(mask, real, fake).float()
+    return F.mse_loss(mixed, wanted) if seen is None else _mean((mixed - wanted)**2, seen)
 
 # %% ../nbs/65_segcritic.ipynb #05a00040
 from .registry import register, register_checkpoint, shape_of

@@ -86,6 +86,7 @@ class SynthesisGAN(TurnsModel, GANModule):
     real_feats` and `maps`, what the generator reads. `paint` and `movers` are for painters with a helper."""
     lr_mults = 1., 1. # of the two turns
     reuse_fake = False # does the critic judge the picture of the generator's turn, or a fresh one?
+    augment = None # a `DiffAugment`: changes what the critic sees in training
     no_turns = 'this learner was exported for painting and holds no critic: to train, make one anew for the data'
 
     def __init__(self,
@@ -127,6 +128,12 @@ def paint(self:SynthesisGAN, xb, photo):
     return self.generator(*xb), {}
 
 @patch
+def shown(self:SynthesisGAN, xb, fake, photo, alike):
+    "What the critic gets to see; changed by `augment` in training, picture and photo of a map `alike` or each by itself"
+    if self.augment is None or not self.training: return xb, fake, photo
+    return self.augment.show(xb, fake, photo, alike)
+
+@patch
 def judge(self:SynthesisGAN, xb, fake, photo):
     "Features of `fake` and of `photo`, judged by the critic in one batch, as lists (scale) of lists (layer)"
     maps, *others = xb
@@ -138,14 +145,15 @@ def judge(self:SynthesisGAN, xb, fake, photo):
 def generator_turn(gan, *xb, photo):
     "Paint and be judged: the picture and the generator's losses by name (SPADE, section 3 and appendix A)"
     fake, extra = gan.paint(xb, photo)
-    fake_feats, real_feats = gan.judge(xb, fake, photo)
+    fake_feats, real_feats = gan.judge(*gan.shown(xb, fake, photo, alike=True))   # they are compared
     maps = dict(maps=xb[0], segmap=getattr(xb[0], 'segmap', xb[0]))
     turn = SimpleNamespace(**maps, fake=fake, photo=photo, fake_feats=fake_feats, real_feats=real_feats, **extra)
     return fake, dict(gan=gan.objective.generator(fake_feats), **{n: f(turn) for n, f in gan.terms.items()})
 
 def critic_turn(gan, *xb, photo, fake):
     "Judge `fake` against `photo`: the critic's losses by name"
-    return dict(zip(('critic_fake', 'critic_real'), gan.objective.critic(*gan.judge(xb, fake.detach(), photo))))
+    shown = gan.shown(xb, fake.detach(), photo, alike=False)
+    return dict(zip(('critic_fake', 'critic_real'), gan.objective.critic(*gan.judge(*shown))))
 
 # %% ../nbs/23_turns.ipynb #ae535aab
 def _generator_losses(gan, *xb, target, made=None): return generator_turn(gan, *xb, photo=target)

@@ -13,7 +13,8 @@ once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and h
 --valid, or on drawn scenes below seed 1000, at the stage's size): OUT/scores.jsonl has a line each, and
 `tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes. The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on
 with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
-the quickest; `--bf16` trains in mixed precision.
+the quickest; `--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees
+(lesson 29), for few photos.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor
@@ -163,6 +164,7 @@ def options(a, begun):
     elif a.model != 'sean': widths |= dict(widths=a.widths)
     if a.z_dim and not begun: widths |= dict(z_dim=a.z_dim)
     if a.grain and not begun: widths |= dict(grain=True)
+    if a.augment: widths |= dict(augment=a.augment)
     if a.model == 'oasis': return widths | dict(labelmix=a.labelmix, average=a.average)
     styles = dict(kl=a.kl, kl_mean=True, kl_warmup=0. if begun else .2) if a.z_dim else {}
     net = 'efficientnet-lite0' if a.perceptual else None
@@ -191,7 +193,7 @@ def run_stage(a, i, size, minutes):
     n = len(dls.train_ds)//getattr(a, 'repeat', 1)
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
-        f'{losses_in_words(a)}; '
+        f'{losses_in_words(a)}{f", DiffAugment {a.augment}" if a.augment else ""}; '
         f'made by tools/train_painter.py {a.words}; {a.stages}'
         f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
@@ -235,6 +237,7 @@ def main(argv=None):
     p.add_argument('--grain', action='store_true', help="OASIS: a number of each pixel's own in every layer")
     p.add_argument('--labelmix', type=float, default=10.)
     p.add_argument('--average', type=float, default=.999, help='decay of the averaged weights')
+    p.add_argument('--augment', help='for few photos, what the critic sees: color,translation,cutout or some of it')
     p.add_argument('--bf16', action='store_true', help='mixed precision')
     p.add_argument('--licence', default='Apache-2.0')
     p.add_argument('--way', default='auto', help='auto, ours, dense, dense last')

@@ -57,7 +57,8 @@ def _pooled_rows(plan, dtype):
     first = plan.windows(3, 2, 1)
     rows = torch.zeros(len(first), plan.n_in + 1, dtype=dtype)
     ones = (first.taps < first.n_ids).to(dtype)
-    rows.scatter_add_(1, F.pad(plan.classes, (0, 1))[first.taps], ones)
+    classes = plan.classes.where(plan.classes >= 0, plan.n_in)   # what has no class is counted and left out
+    rows.scatter_add_(1, F.pad(classes, (0, 1))[first.taps], ones)
     edges = None if plan.edges is None else F.pad(plan.edges, (0, 1))[first.taps]
     if edges is not None: rows[:, plan.n_classes] = edges.sum(1).to(dtype)
     return (rows/ones.sum(1, keepdim=True))[:, :plan.n_in]

@@ -230,21 +230,22 @@ def local_noise(
 def _generator_losses(gan, *xb, target, made=None):
     "Paint, and be paid for what the critic calls by the map's names"
     fake, extra = gan.paint(xb, target)
-    segmap = xb[0].segmap
-    turn = SimpleNamespace(maps=xb[0], segmap=segmap, fake=fake, photo=target, **extra)
-    losses = dict(gan=named_right(gan.critic(fake), segmap, gan.weights(segmap)))
+    turn = SimpleNamespace(maps=xb[0], segmap=xb[0].segmap, fake=fake, photo=target, **extra)
+    names, _, shown = gan.to_be_named(xb[0].segmap, fake)
+    losses = dict(gan=named_right(gan.critic(shown), names, gan.weights(names)))
     return fake, losses | {n: f(turn) for n, f in gan.terms.items()}
 
 def _critic_losses(gan, *xb, target, made):
     "Name photo and painted picture, and a mix of both"
     if gan.training and not gan.reuse_fake:
         with torch.no_grad(): made, _ = gan.paint(xb, target)
-    segmap, fake, photo = xb[0].segmap, made.detach(), target.to(made)
-    mask = labelmix_mask(segmap, gan.generator.n_classes)
+    names, seen, fake, photo = gan.to_be_named(xb[0].segmap, made.detach(), target.to(made))
+    k = gan.generator.n_classes
+    mask = labelmix_mask(names.clamp_max(k - 1), k)   # what is not seen is the same in both
     mixed = [torch.where(mask, photo, fake)] if gan.labelmix else []
-    fake, real, *mixed = gan.critic(torch.cat([fake, photo, *mixed])).split(len(segmap))
-    losses = dict(critic_fake=named_fake(fake), critic_real=named_right(real, segmap, gan.weights(segmap)))
-    if mixed: losses['labelmix'] = gan.labelmix*labelmix_loss(mask, *mixed, real, fake)
+    fake, real, *mixed = gan.critic(torch.cat([fake, photo, *mixed])).split(len(names))
+    losses = dict(critic_fake=named_fake(fake, seen), critic_real=named_right(real, names, gan.weights(names)))
+    if mixed: losses['labelmix'] = gan.labelmix*labelmix_loss(mask, *mixed, real, fake, seen)
     return losses
 
 # %% ../../nbs/66_models.oasis.ipynb #14000031
@@ -276,9 +277,17 @@ class OASISGAN(SynthesisGAN):
     def weights(self, segmap):
         "The weights of the classes in this batch"
         if self.balance: return class_balance(segmap, self.generator.n_classes, self.void)
-        weights = torch.ones(self.generator.n_classes, device=segmap.device)
+        k = self.generator.n_classes
+        weights = torch.ones(k, device=segmap.device)/(segmap < k).float().mean()   # a mean of what is seen
         if self.void is not None: weights[self.void] = 0
         return weights
+
+    def to_be_named(self, segmap, *pictures):
+        "The names, which pixels are seen (None: all), and pictures for the critic; in training `augment` changes them"
+        if self.augment is None or not self.training: return segmap, None, *pictures
+        changes = self.augment.draw(len(segmap), segmap.shape[-2:], segmap.device)
+        names = changes.names(segmap, self.generator.n_classes)
+        return names, changes.seen, *map(changes.pictures, pictures)
 
 # %% ../../nbs/66_models.oasis.ipynb #14000033
 class OASISLearner(SynthesisLearner):
