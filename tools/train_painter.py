@@ -51,15 +51,16 @@ def landscapes(a, size, how):
         scenes = [Pair(*o) for o in pool.map(scene, jobs, chunksize=8)]
     return PairedDataLoaders.from_pairs(scenes[16:], scenes[:16], landscape_labels(), **how)
 
-def loaders(a, size, bs):
-    how = dict(size=size, bs=bs, device=a.device, seed=a.seed, num_workers=a.workers)
+def loaders(a, i, size):
+    "Loaders of stage i"
+    how = dict(size=size, bs=a.bs[i], device=a.device, seed=a.seed, num_workers=a.workers)
     if a.device == 'cuda': how |= dict(pin_memory=True)
     if not a.data: return landscapes(a, size, how)
     pairs, valid, labels = folder_pairs(a.data, a.train.split(','), a.valid.split(','), False)
     # an epoch of many rounds: workers start anew in each
     a.repeat = max(1, 2000//len(pairs))
     pairs, valid = list(pairs)*a.repeat, list(valid)[:16]
-    return PairedDataLoaders.from_pairs(pairs, valid, labels, load=a.load, color=a.color, path=a.out, **how)
+    return PairedDataLoaders.from_pairs(pairs, valid, labels, load=a.load[i], color=a.color, path=a.out, **how)
 
 def unseen(a, size, bs):
     "A loader of the pairs that are scored on the way: of --valid, spread over it, or drawn scenes"
@@ -181,7 +182,7 @@ def losses_in_words(a):
     return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}{local}'
 
 def run_stage(a, i, size, minutes):
-    out, dls = a.out/f'stage_{i}', loaders(a, size, a.bs[i])
+    out, dls = a.out/f'stage_{i}', loaders(a, i, size)
     begun = pretrained(a, i, size)
     set_seed(a.seed + i)
     run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, model=a.model, preset='small',
@@ -217,7 +218,8 @@ def main(argv=None):
     p.add_argument('--train', default='train')
     p.add_argument('--valid', default='val')
     p.add_argument('--color', type=float, default=0., help='how much colours of photos change by chance, 0..1')
-    p.add_argument('--load', type=int, help='scale photos to this short side; windows of --sizes are cut by chance')
+    p.add_argument('--load', type=int, nargs='+', default=[None],
+        help='scale photos to this short side, one for each stage; windows of --sizes are cut by chance')
     p.add_argument('--scenes', type=int, default=3000)
     p.add_argument('--start', help='weights to start from')
     p.add_argument('--bs', nargs='+', type=int, default=[16], help='one for each stage, or one for all')
@@ -252,7 +254,7 @@ def main(argv=None):
     a.stages, a.spent, a.words = '', 0., ' '.join(argv or os.sys.argv[2:])
     if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
-    for k in ('lr', 'decay', 'bs'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
+    for k in ('lr', 'decay', 'bs', 'load'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
     shares = a.shares or [1]*n
     if a.device == 'cuda': torch.set_float32_matmul_precision('high')
     for i, text in enumerate(a.sizes):
