@@ -1,9 +1,10 @@
 """Trained networks for other classes: runs, critics and the command line, with checkpoints on disk."""
-import contextlib, io, json, re, shutil, subprocess, sys
+import contextlib, importlib, io, json, re, shutil
 from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, CancelFitException, set_seed
 from PIL import Image
+from conftest import ROOT
 from gaugan_fastai.cli import main
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.critics import MultiScaleCritic
@@ -133,23 +134,53 @@ def test_train_refuses(scenes, tmp_path, args, code, words):
 
 # -- the curve of docs/finetune.md -------------------------------------------------------------------------------
 
-def test_the_curve_goes_on_where_it_was(scenes, renamed, tmp_path):
-    tool = Path(__file__).parent.parent/'tools/finetune_curve.py'
-    args = [renamed, '--source', scenes, '--source-train', 'train', '--test', 'val', '--size', '32x32', '--preset', 'cpu', '--perceptual', 'none',
-        '--pretrain-steps', 2, '--steps', '0,2', '--save-steps', 1, '--mapping', '{"Lake": "water"}', '--work', tmp_path/'work', '--out', tmp_path/'out']
-    def curve(*more):
-        res = subprocess.run([sys.executable, tool, *map(str, args + list(more))], capture_output=True, text=True)
-        assert res.returncode == 0, res.stderr
-        return res.stdout, json.loads((tmp_path/'out/scores.json').read_text())
-    out, first = curve('--seeds', '0')
-    assert re.search(r'Lake +<- water \(mapping\)', out) and re.search(r'\| 2 \| random \| 1 \|', out)
-    out, both = curve('--seeds', '0,1')
-    assert 'source: step' not in out and both['arms']['random']['0'] == first['arms']['random']['0']
-    adapted, random = ([both['arms'][o][s]['0'] for s in '01'] for o in ('adapted', 'random'))
-    assert adapted[0] == adapted[1] and random[0] != random[1], 'before the first step the adapted one has no chance in it'
-    same, other = adapted[0], random[0]
-    assert same['judged_loss'] == same['loss'] and other['judged_loss'] != other['loss'] and same['loss'] == pytest.approx(same['gan'] + same['feat'])
-    assert (tmp_path/'out/curve.png').is_file() and (tmp_path/'out/fakes.jpg').is_file()
+@pytest.fixture
+def curve(monkeypatch):
+    "The tool's command in this process: code, output, error"
+    monkeypatch.syspath_prepend(str(ROOT/'tools'))
+    tool = importlib.import_module('finetune_curve')
+    def call(*args):
+        with contextlib.redirect_stdout(io.StringIO()) as o, contextlib.redirect_stderr(io.StringIO()) as e:
+            code = tool.main([str(o) for o in args])
+        return code, o.getvalue(), e.getvalue()
+    threads = torch.get_num_threads()
+    yield call
+    torch.set_num_threads(threads)
+
+def test_the_curve_goes_on_where_it_was(curve, run, renamed, tmp_path):
+    out = tmp_path/'out'
+    args = [out, renamed, '--start', run, '--test', 'val', '--size', '32x32', '--n', 6, '--n-test', 4, '--bs', 2, '--mapping', '{"Lake": "water"}']
+    def lines(name): return [json.loads(o) for o in (out/f'{name}_0.jsonl').read_text().splitlines()]
+    assert curve(*args, '--arm', 'pretrained', '--marks', .01)[0] == 0
+    first = lines('pretrained')
+    assert [o['minutes'] for o in first] == [0, .01] and first[1]['steps'] > 0
+    for arm in ('pretrained', 'scratch'): assert curve(*args, '--arm', arm, '--marks', .01, .02)[0] == 0
+    later = lines('pretrained')
+    assert later[:2] == first and later[2]['minutes'] == .02 and later[2]['steps'] > first[1]['steps'], 'it goes on'
+    assert lines('scratch')[0]['kid'] != first[0]['kid'] and not (out/'scratch_0').exists()
+    assert 'all marks are there' in curve(*args, '--arm', 'scratch', '--marks', .01)[1]
+    code, _, err = curve(*args, '--arm', 'scratch', '--l1', 7)
+    assert code == 1 and 'holds a training with' in err
+    code, table, err = curve(out, '--table', '--to', tmp_path/'docs')
+    assert code == 0 and re.search(r'\| 0.02 \| [\d.]+ \(1\) \| [\d.]+ \(1\) \| [01] of 1 \|', table), err
+    assert all((tmp_path/'docs'/o).stat().st_size for o in ('curve.png', 'pictures.jpg'))
+    assert len((tmp_path/'docs/scores.jsonl').read_text().splitlines()) == 6
+    assert curve(tmp_path/'docs', '--table')[1] == table.split('\n', 1)[1], 'what is kept says the same, but has no pictures'
+
+def test_the_curve_starts_from_the_weights(curve, run, renamed, monkeypatch):
+    "At minute 0 the pretrained arm is the adapted painter with its critic; a random start has its widths"
+    import finetune_curve as tool
+    a = tool.parse(['out', str(renamed), '--start', str(run), '--test', 'val', '--size', '32x32', '--n', '6', '--n-test', '4', '--bs', '2', '--arm', 'pretrained'])
+    dls = tool.loaders(a)
+    one = tool.learner(a, dls).model
+    a.arm = 'scratch'
+    other = tool.learner(a, dls).model
+    old = from_pretrained(run/'model')
+    assert torch.equal(one.generator.up_0.conv_0.weight_orig, old.up_0.conv_0.weight_orig)
+    assert torch.equal(one.critic.discriminator_0.model1[0].weight_orig, from_pretrained(run/'model/critic').discriminator_0.model1[0].weight_orig)
+    shapes = lambda net: {k: v.shape for k, v in net.state_dict().items()}
+    assert shapes(one.generator) == shapes(other.generator) and shapes(one.critic) == shapes(other.critic)
+    assert not torch.equal(one.generator.up_0.conv_0.weight_orig, other.generator.up_0.conv_0.weight_orig)
 
 # -- fine-tuning as fastai knows it, for every family ------------------------------------------------------------
 

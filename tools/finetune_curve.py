@@ -1,260 +1,253 @@
 #!/usr/bin/env python
-"""Carry a painter of one data set over to another with other classes, and compare with a random start, step by step.
+"""Train on from trained weights and from random ones, side by side, and score both by minutes of one processor core.
 
-    OMP_NUM_THREADS=1 python tools/finetune_curve.py ../shared/data/labelmefacade --source ../shared/data/camvid \\
-        --source-train train,val --mapping '{"Vegetation": "Tree", "Door": "Building", "Window": "Building"}' \\
-        --work runs/finetune --out docs/finetune
+    OMP_NUM_THREADS=1 python tools/finetune_curve.py OUT snow --start landscapes --arm pretrained --seed 0
+    OMP_NUM_THREADS=1 python tools/finetune_curve.py OUT ../shared/data/labelmefacade --start street --size 96x128 \\
+        --mapping '{"Vegetation": "Tree", "Door": "Building", "Window": "Building"}' --arm scratch --seed 2
+    python tools/finetune_curve.py OUT --table [--to docs/finetune/snow]
 
-First a SPADE is trained on --source for --pretrain-steps steps (or taken from --pretrained: the folder of a run or a
-model). Then two learners train on the data for each of --seeds, one from its adapted weights (lesson 76), one from
-random ones, with the same batches, and are scored on --test at every number of --steps: KID (efficientnet-lite0)
-against the test photos, L1 to *the* photo, and the generator's losses as `learn.validate()` gives them, with their
-weights: against the learner's own critic, and against the adapted critic as it was before its first step, which is the
-same for both. Writes OUT/scores.json (figures, matches, protocol), OUT/curve.png and OUT/fakes.jpg (fakes of six test
-maps), and prints the table. Each stage leaves a checkpoint in --work: started again, it goes on where it was, also
-within a stage, after the last --save-steps steps. No photo or label map is written.
+The data are `snow`, scenes in deep snow drawn by `gaugan_fastai.demo.snow_scenes`, or a folder of photos and label maps.
+Each command is one training, one process and one core; many may share OUT. --n pairs to train on and --n-test others to
+score are chosen once, the same for all. The arm `pretrained` begins with --start, `scratch` with random weights of the
+same widths; batches are the same, each has its own learning rate (--lr). Their critics begin anew, unless a critic lies
+beside the weights.
+
+At each of --marks (minutes of processor time in training; scoring does not count) the averaged weights paint the test
+maps: KID (efficientnet-lite0) against the test photos. A mark leaves a line in OUT/ARM_SEED.jsonl, the first six
+pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command goes on after a stop. --table prints
+what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and label maps of
+a folder are never written.
 """
-import argparse, json, random, sys, time
-from copy import deepcopy
+import argparse, json, random, shutil, sys, time
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, CancelFitException, set_seed
+from fastai.vision.all import Callback, CancelValidException, set_seed
 from PIL import Image
-from gaugan_fastai.options import hw, names, table
+from gaugan_fastai.callbacks import TimeBudget
 from gaugan_fastai.core import InputError
+from gaugan_fastai.data.landscapes import landscape_labels
+from gaugan_fastai.data.layouts import folder_pairs
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.finetune import tell_matches
-from gaugan_fastai.learner import image_grid, to_u8
-from gaugan_fastai.metrics import paint_all, score_pictures
+from gaugan_fastai.demo import snow_scenes
+from gaugan_fastai.finetune import trained_networks
 from gaugan_fastai.models.ablation import mean_interval
 from gaugan_fastai.models.spade import spade_learner
-from gaugan_fastai.pretrained import save_pretrained
+from gaugan_fastai.options import hw, names, table as table_of
+from gaugan_fastai.originals import model_config
+from gaugan_fastai.pictures import image_grid, to_u8
+from score_marks import Judge, read
 
-class Steps(Callback):
-    "End the fit after `n` batches"
-    order, run_valid = 90, False
-    def __init__(self, n): self.n = n
-    def before_fit(self): self.done = 0
-    def after_batch(self):
-        self.done += 1
-        if self.done >= self.n: raise CancelFitException()
-
-def numbers(text): return [int(o) for o in text.split(',')]
+FIRST = 5000   # seed of the first snowy scene: trainings of shipped weights saw seeds from 1000, at most 6016 of them
+ARMS = dict(pretrained='C0', scratch='C1')
+GENERATOR, CRITIC = 'ngf nhidden widths z_dim upsampling norm', 'ndf n_layers n_scales'
 
 def parse(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', type=Path, help='the new data: {train,val,test}/{images,labels} and codes.txt')
-    p.add_argument('--train', type=names, default=['train'], help='parts of it to train on')
-    p.add_argument('--test', type=names, default=['test'], help='parts of it to score on')
-    p.add_argument('--source', type=Path, help='data to train the first network on')
-    p.add_argument('--source-train', type=names, default=['train', 'val'], help='parts of the source to train on')
-    p.add_argument('--pretrained', type=Path, help='or a trained network: a run or a model folder')
-    p.add_argument('--mapping', type=table, default={}, help='new class -> old class where names differ, JSON')
-    p.add_argument('--size', type=hw, default=(96, 128))
+    p.add_argument('out', type=Path)
+    p.add_argument('data', nargs='?', help='snow, or a folder with {train,test}/{images,labels} and codes.txt')
+    p.add_argument('--start', default='landscapes', help='name or folder of the weights to train on from')
+    p.add_argument('--arm', choices=ARMS)
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--marks', type=float, nargs='+', default=[.5, 1, 2, 4, 7, 10], help='minutes')
+    p.add_argument('--size', type=hw, default=(128, 128))
+    p.add_argument('--n', type=int, default=50)
+    p.add_argument('--n-test', type=int, default=100)
+    p.add_argument('--train', type=names, default=['train'])
+    p.add_argument('--test', type=names, default=['test'])
+    p.add_argument('--mapping', type=table_of, help='new class -> old class where names differ, JSON')
     p.add_argument('--bs', type=int, default=4)
-    p.add_argument('--preset', default='small')
-    p.add_argument('--lr', type=float, default=2e-4)
-    p.add_argument('--perceptual', default='efficientnet-lite0', help="or none")
-    p.add_argument('--pretrain-steps', type=int, default=3000)
-    p.add_argument('--steps', type=numbers, default=[0, 100, 300, 600, 1000, 1500, 2000])
-    p.add_argument('--save-steps', type=int, default=250, help='steps between two checkpoints')
-    p.add_argument('--seed', type=int, default=0, help='of the first training')
-    p.add_argument('--seeds', type=numbers, default=[0, 1, 2], help='of the two that are compared')
-    p.add_argument('--work', type=Path, default=Path('runs/finetune'))
-    p.add_argument('--out', type=Path, default=Path('docs/finetune'))
+    p.add_argument('--ndf', type=int, default=32, help='width of a critic that begins anew')
+    p.add_argument('--lr', type=float, nargs=2, default=[5e-4, 1e-3], help='pretrained, from scratch')
+    p.add_argument('--l1', type=float, default=2.)
+    p.add_argument('--average', type=float, default=.98)
+    p.add_argument('--table', action='store_true')
+    p.add_argument('--to', type=Path, help='folder for the results of --table')
     a = p.parse_args(argv)
-    if (a.source is None) == (a.pretrained is None): p.error('give one of --source and --pretrained')
-    a.perceptual = None if a.perceptual == 'none' else a.perceptual
+    if not a.table and (a.data is None or a.arm is None): p.error('give the data and --arm, or --table')
     return a
 
-def options(a): return dict(perceptual=a.perceptual, lr=a.lr, reuse_fake=True, model_dir='.')
+class NoValidation(Callback):
+    "Validation would cost time"
+    def before_validate(self): raise CancelValidException()
 
-def loaders(path, train, valid, a):
-    return PairedDataLoaders.from_folder(path, size=a.size, bs=a.bs, train=train, valid=valid)
+# -- data and networks ---------------------------------------------------------------------------------------------
 
-def write(fn, o):
-    "Write JSON in one step"
-    fn.parent.mkdir(parents=True, exist_ok=True)
-    part = fn.with_suffix('.part')
-    part.write_text(json.dumps(o, indent=1) + '\n')
-    part.replace(fn)
+def spread(pairs, n):
+    "So many of them, spread over all"
+    pairs = list(pairs)
+    if len(pairs) < n: raise InputError(f'there are {len(pairs)} pairs, and {n} were asked for', 'lower --n or --n-test')
+    return pairs[::len(pairs)//n][:n]
 
-def advance(learn, done, to, seed):
-    "Train from step `done` to step `to`; seeds depend on `done` alone, so a run that was stopped repeats them"
-    set_seed(seed + done)
-    learn.dls.train.rng = random.Random(seed + done)
-    with learn.no_bar(), learn.no_logging(): learn.fit(10**6, cbs=Steps(to - done))
+def loaders(a):
+    if a.data == 'snow':
+        scenes, labels = snow_scenes(a.n + a.n_test, a.size, FIRST), landscape_labels()
+        pairs, test = scenes[a.n_test:], scenes[:a.n_test]
+    else:
+        pairs, test, labels = folder_pairs(a.data, a.train, a.test)
+        pairs, test = spread(pairs, a.n), spread(test, a.n_test)
+    return PairedDataLoaders.from_pairs(pairs, test, labels, a.size, a.bs, device='cpu', path=a.out)
 
-def train_to(learn, work, to, seed, save_steps):
-    "Train to step `to`, from the last checkpoint in `work` if it is not there yet, with checkpoints on the way"
-    mark = work/'step.json'
-    done = json.loads(mark.read_text())['step'] if mark.is_file() else 0
-    if done > to:
-        what = f'{work} is at step {done}, past {to}, which has no score yet'
-        raise InputError(what, 'choose another --work and --out')
-    if done > 0 and getattr(learn, 'at', None) != done: learn.load('last')
-    work.mkdir(parents=True, exist_ok=True)
-    while done < to:
-        stop = min(to, (done//save_steps + 1)*save_steps)
-        start = time.time()
-        advance(learn, done, stop, seed)
-        learn.save('last')
-        write(mark, dict(step=stop))
-        print(f'{work.name}: step {stop}, {(time.time() - start)/(stop - done):.2f} s a step', flush=True)
-        done = learn.at = stop
+def trained(a):
+    "Generator and critic (or None) to start from; with one doubling less where pictures are too small for all of them"
+    nets = trained_networks(a.start)
+    gen = next(iter(nets.values()))
+    if gen.upsampling == 'more' and any(o % gen.factor for o in a.size):
+        gen.upsampling, gen.factor = 'normal', gen.factor//2
+    return gen, nets.get('critic')
 
-def first_network(a):
-    "The folder of the trained network: --pretrained, or one that is trained on --source now"
-    if a.pretrained: return a.pretrained
-    work = a.work/'source'
-    if (work/'model/critic/model.json').is_file(): return work
-    dls = loaders(a.source, a.source_train, a.source_train, a)
-    set_seed(a.seed)
-    learn = spade_learner(dls, preset=a.preset, path=work, **options(a))
-    train_to(learn, work, a.pretrain_steps, a.seed, a.save_steps)
-    n, (h, w) = len(dls.train_ds), a.size
-    training = f'{n} pairs of {a.source.name} at {h}x{w}, {a.pretrain_steps} steps of {a.bs}'
-    card = dict(labels=dls.labels, licence='that of the photos it was trained on', training=training)
-    with learn.painting() as gen: save_pretrained(gen, work/'model', **card)
-    save_pretrained(learn.model.critic, work/'model/critic', **card)
-    return work
+def widths_of(net, words):
+    "Those of the arguments that built a network"
+    config = model_config(net)
+    return {k: config[k] for k in words.split() if config.get(k) is not None}
 
-def losses(learn, critic=None):
-    "The generator's losses on the test part, with their weights, by name and in all; against `critic` if one is given"
-    own, learn.model.critic = learn.model.critic, critic or learn.model.critic
-    with learn.no_bar(), learn.no_logging(): values = learn.validate()
-    learn.model.critic = own
-    res = dict(zip([o.name for o in learn.metrics], map(float, values[1:])))
-    res = {k: v for k, v in res.items() if not k.startswith('critic')}
-    return res | dict(loss=sum(res.values()))
+def learner(a, dls):
+    "A learner from the trained weights, or from random ones of the same widths"
+    how = dict(lr=a.lr[a.arm == 'scratch'], l1=a.l1, average=a.average, reuse_fake=True, path=a.out/f'{a.arm}_{a.seed}')
+    gen, critic = trained(a)
+    if getattr(gen, 'z_dim', None): how |= dict(kl=.02, kl_mean=True)
+    new = {} if critic else dict(ndf=a.ndf)
+    known = spade_learner(dls, pretrained=(gen, critic), mapping=a.mapping, model_dir='.', **new, **how)
+    if a.arm == 'pretrained': return known
+    gan = known.model
+    return spade_learner(dls, model_dir='.', **widths_of(gan.generator, GENERATOR), **widths_of(gan.critic, CRITIC), **how)
 
-def score(learn, judge, a):
-    "KID, L1 to the photos and losses, of the averaged weights; and fakes of six maps spread over the test part"
-    with learn.painting() as gen: fakes, photos, maps = paint_all(gen, learn.dls.valid)
-    res = score_pictures(fakes, photos, maps, learn.dls.labels, split='+'.join(a.test))
-    res |= dict(l1=(fakes - photos).abs().mean().item())
-    judged = {f'judged_{k}': v for k, v in losses(learn, judge).items()}
-    six = np.linspace(0, len(fakes) - 1, 6).astype(int)
-    return res | losses(learn) | judged, to_u8(fakes[six])
+# -- one training --------------------------------------------------------------------------------------------------
 
-def start(name, seed, dls, folder, widths, a):
-    "A learner from adapted or from random weights"
+def protocol(a):
+    "What must be the same where a training goes on, or is compared"
+    kept = 'data start size n n_test train test mapping bs ndf lr l1 average'.split()
+    res = {k: getattr(a, k) for k in kept} | dict(data=Path(a.data).name, start=Path(a.start).name)
+    return json.loads(json.dumps(res))
+
+def lines_of(a):
+    "The marks of this training that are there"
+    file = a.out/f'{a.arm}_{a.seed}.jsonl'
+    rows = read(file) if file.is_file() else []
+    if rows and rows[0]['protocol'] != protocol(a):
+        raise InputError(f'{file} holds a training with {rows[0]["protocol"]}', 'choose another folder')
+    return rows
+
+def note(a, learn, judge, minutes):
+    "Score, leave the checkpoint, then the line"
+    start, folder = time.process_time(), Path(learn.path)
+    with learn.painting() as gen: mean, std, fakes = judge(gen)
+    scored = time.process_time()
+    Image.fromarray(image_grid(to_u8(fakes[:6]))).save(a.out/f'{a.arm}_{a.seed}_{minutes:g}.png')
+    if minutes: learn.save(f'at_{minutes:g}')
+    row = dict(arm=a.arm, seed=a.seed, minutes=minutes, steps=learn.model_average.t, kid=round(mean, 4),
+        std=round(std, 4), scoring=round(scored - start, 1), **({} if minutes else dict(protocol=protocol(a))))
+    with open(a.out/f'{a.arm}_{a.seed}.jsonl', 'a') as f: f.write(json.dumps(row) + '\n')
+    for o in folder.glob('at_*.pth'):
+        if o.stem != f'at_{minutes:g}': o.unlink()
+    print(row, flush=True)
+
+def advance(a, learn, spent, minutes):
+    "Train from one mark to the next; chances depend on the seed and the mark alone, so a stopped training repeats them"
+    seed = 1000*a.seed + round(10*spent)
     set_seed(seed)
-    kwargs = dict(pretrained=folder, mapping=a.mapping) if name == 'adapted' else widths
-    return spade_learner(dls, path=a.work/f'{name}_{seed}', **kwargs, **options(a))
+    learn.dls.train.rng = random.Random(seed)
+    budget = TimeBudget(minutes - spent, clock=time.process_time)
+    with learn.no_bar(), learn.no_logging(): learn.fit(10**6, cbs=[budget, NoValidation()])
 
-def arm(name, seed, dls, folder, scores, judge, a):
-    "Train one of the learners and score it wherever a score is missing"
-    mine = scores['arms'].setdefault(name, {}).setdefault(str(seed), {})
-    todo = [o for o in sorted(a.steps) if str(o) not in mine]
-    if not todo: return
-    learn = start(name, seed, dls, folder, scores['widths'], a)
-    for n in todo:
-        train_to(learn, a.work/f'{name}_{seed}', n, seed, a.save_steps)
-        mine[str(n)], fakes = score(learn, judge, a)
-        write(a.out/'scores.json', scores)
-        Image.fromarray(image_grid(fakes)).save(a.work/f'{name}_{seed}/fakes_{n}.png')
-        shown = {k: round(v, 3) for k, v in mine[str(n)].items() if isinstance(v, float)}
-        print(name, seed, n, shown, flush=True)
+def train(a):
+    "All marks that are missing"
+    done = lines_of(a)
+    spent = done[-1]['minutes'] if done else 0
+    todo = [o for o in sorted(a.marks) if o > spent]
+    if done and not todo: return print(f'{a.arm} {a.seed}: all marks are there')
+    dls = loaders(a)
+    judge = Judge(dls.valid)
+    set_seed(a.seed)
+    learn = learner(a, dls)
+    Path(learn.path).mkdir(parents=True, exist_ok=True)
+    if not done: note(a, learn, judge, 0)
+    if spent: learn.load(f'at_{spent:g}')
+    for minutes in todo:
+        advance(a, learn, spent, minutes)
+        note(a, learn, judge, minutes)
+        spent = minutes
+    shutil.rmtree(learn.path)
 
-panels = dict(kid='KID', loss='loss, own critic', judged_loss='loss, same critic',
-    perceptual='perceptual loss', l1='L1 to the photo')
+# -- what came out -------------------------------------------------------------------------------------------------
 
-def reached(scores, name, step):
-    "The scores of all seeds at a step"
-    return [o[str(step)] for o in scores['arms'].get(name, {}).values() if str(step) in o]
+def collected(a):
+    "All lines in OUT, by arm, seed and minutes"
+    files = sorted(a.out.glob('*.jsonl'))
+    if not files: raise InputError(f'{a.out} holds no scores', 'train first')
+    rows = {(o['arm'], o['seed'], o['minutes']): o for f in files for o in read(f)}
+    protocols = [o['protocol'] for o in rows.values() if 'protocol' in o]
+    if any(o != protocols[0] for o in protocols): raise InputError(f'{a.out} holds trainings of different kinds')
+    return [rows[k] for k in sorted(rows)]
 
-def shown(scores):
-    "The panels for which there are scores"
-    every = [o for arm in scores['arms'].values() for run in arm.values() for o in run.values()]
-    return {k: v for k, v in panels.items() if all(k in o for o in every)}
+def by_minutes(rows, arm):
+    "Minutes -> KIDs by seed"
+    of = [o for o in rows if o['arm'] == arm]
+    return {m: {o['seed']: o['kid'] for o in of if o['minutes'] == m} for m in sorted({o['minutes'] for o in of})}
 
-def steps_of(scores, name): return sorted({int(o) for v in scores['arms'].get(name, {}).values() for o in v})
+def tell(values):
+    m, half = mean_interval(values)
+    return f'{m:.3f} ± {half:.3f} ({len(values)})' if half > 0 else f'{m:.3f} ({len(values)})'
 
-def tell(os, k):
-    "The mean of a score, and half of its 95 % interval where seeds differ"
-    m, half = mean_interval(o[k] for o in os)
-    return f'{m:.3f} ± {half:.3f}' if half > 0 else f'{m:.3f}'
+def ahead(found, m):
+    "In how many seeds the trained weights are ahead"
+    one, other = (o.get(m, {}) for o in found.values())
+    both = one.keys() & other.keys()
+    return f'{sum(one[s] < other[s] for s in both)} of {len(both)}' if both else ''
 
-def scores_table(scores):
-    "Markdown: a line for each number of steps and start"
-    cols = shown(scores)
-    lines = [['steps', 'start', 'seeds', *cols.values()], ['---']*(3 + len(cols))]
-    for n in steps_of(scores, 'adapted'):
-        rows = [(name, reached(scores, name, n)) for name in ('adapted', 'random')]
-        lines += [[str(n), name, str(len(os)), *(tell(os, k) for k in cols)] for name, os in rows if os]
-    return '\n'.join(f'| {" | ".join(o)} |' for o in lines)
+def markdown(found):
+    lines = ['| minutes | ' + ' | '.join(found) + ' | pretrained is ahead in |', '|---'*(2 + len(found)) + '|']
+    for m in sorted({k for o in found.values() for k in o}):
+        cells = [tell(o[m].values()) if m in o else '' for o in found.values()]
+        lines.append(f'| {m:g} | {" | ".join(cells)} | {ahead(found, m)} |')
+    return '\n'.join(lines)
 
-def plot(scores, out):
-    "A panel for each score, a line for each start (the mean), a point for each seed"
+def plot(found, file):
+    "A line for each arm (the mean), a point for each seed"
     import matplotlib; matplotlib.use('agg')
     import matplotlib.pyplot as plt
-    cols = shown(scores)
-    _, axs = plt.subplots(1, len(cols), figsize=(2.7*len(cols), 2.7))
-    for ax, (k, title) in zip(axs, cols.items()):
-        for name, color in dict(adapted='C0', random='C1').items():
-            values = {x: [o[k] for o in reached(scores, name, x)] for x in steps_of(scores, name)}
-            ax.plot(list(values), [np.mean(o) for o in values.values()], color=color, label=name)
-            for x, ys in values.items(): ax.plot([x]*len(ys), ys, '.', color=color)
-        ax.set(title=title, xlabel='steps')
-        ax.set_ylim(0)
-    axs[0].legend()
+    _, ax = plt.subplots(figsize=(5, 3.2))
+    for arm, os in found.items():
+        ax.plot(list(os), [np.mean([*o.values()]) for o in os.values()], color=ARMS[arm], label=arm)
+        for m, values in os.items(): ax.plot([m]*len(values), list(values.values()), '.', color=ARMS[arm])
+    ax.set(xlabel='minutes of one core', ylabel='KID (lower is better)')
+    ax.set_ylim(0)
+    ax.legend()
     plt.tight_layout()
-    plt.savefig(out/'curve.png', dpi=80)
+    plt.savefig(file, dpi=90)
     plt.close()
 
-def show_fakes(scores, work, out):
-    "Fakes of the first seed side by side: a column for each start and number of steps"
-    names = [(name, n) for name in ('adapted', 'random') for n in steps_of(scores, name)]
-    seed = min(map(int, scores['arms']['adapted']))
-    strips = [work/f'{name}_{seed}/fakes_{n}.png' for name, n in names]
-    if not all(o.is_file() for o in strips): return
-    beside = np.concatenate([np.asarray(Image.open(o)) for o in strips], axis=1)
-    Image.fromarray(beside).save(out/'fakes.jpg', quality=92)
-    print('fakes.jpg, columns:', ', '.join(f'{name} {n}' for name, n in names))
+def pictures(a, found, to):
+    "Six test maps of the first seed: the painter as it came, and both arms at the first, middle and last mark"
+    marks = sorted(set(found['pretrained']) & set(found['scratch']) - {0})
+    if not marks: return
+    marks = sorted({marks[0], marks[len(marks)//2], marks[-1]})
+    seed = min(found['pretrained'][marks[-1]])
+    shown = [('pretrained', 0), *(('pretrained', m) for m in marks), *(('scratch', m) for m in marks)]
+    files = [a.out/f'{arm}_{seed}_{m:g}.png' for arm, m in shown]
+    if not all(o.is_file() for o in files): return
+    Image.fromarray(np.concatenate([np.asarray(Image.open(o)) for o in files], 1)).save(to/'pictures.jpg', quality=90)
+    print('pictures.jpg, columns:', ', '.join(f'{arm} {m:g}' for arm, m in shown))
 
-def protocol_of(a):
-    "What belongs to the figures, as JSON has it"
-    res = {k: v for k, v in vars(a).items() if k not in ('work', 'out', 'steps', 'save_steps', 'seeds')}
-    return json.loads(json.dumps({k: v.name if isinstance(v, Path) else v for k, v in res.items()}))
-
-def compare(a):
-    "All stages that are missing; the scores"
-    fn, protocol = a.out/'scores.json', protocol_of(a)
-    scores = json.loads(fn.read_text()) if fn.is_file() else dict(protocol=protocol, arms={})
-    if scores['protocol'] != protocol:
-        raise InputError(f'{fn} holds another comparison, {scores["protocol"]}', 'choose another --out and --work')
-    folder, dls = first_network(a), loaders(a.data, a.train, a.test, a)
-    gan = start('adapted', a.seed, dls, folder, None, a).model
-    scores |= dict(widths=widths_of(folder), matches=[list(o) for o in gan.generator.matches])
-    print(tell_matches(gan.generator.matches), flush=True)
-    judge = deepcopy(gan.critic)
-    for seed in a.seeds:
-        for name in ('adapted', 'random'): arm(name, seed, dls, folder, scores, judge, a)
-    write(fn, scores)
-    return scores
+def report(a):
+    rows, to = collected(a), a.to or a.out
+    to.mkdir(parents=True, exist_ok=True)
+    found = {arm: by_minutes(rows, arm) for arm in ARMS}
+    if to != a.out: (to/'scores.jsonl').write_text(''.join(json.dumps(o) + '\n' for o in rows))
+    plot(found, to/'curve.png')
+    pictures(a, found, to)
+    print(markdown(found))
 
 def main(argv=None):
-    "Train, adapt, compare; 0, or 1 after one sentence on stderr for unusable input"
     a = parse(argv)
     torch.set_num_threads(1)
-    try: scores = compare(a)
+    try:
+        if a.table: report(a)
+        else:
+            a.out.mkdir(parents=True, exist_ok=True)
+            train(a)
     except InputError as e:
         print(f'finetune_curve: {e}', file=sys.stderr)
         return 1
-    plot(scores, a.out)
-    show_fakes(scores, a.work, a.out)
-    print(scores_table(scores), f'written to {a.out}', sep='\n\n')
     return 0
-
-def widths_of(folder):
-    "The widths of the checkpoint's networks, for a random start of the same size"
-    model = folder/'model' if (folder/'model').is_dir() else folder
-    config = json.loads((model/'model.json').read_text())['config']
-    res = {k: config[k] for k in ('ngf', 'nhidden', 'upsampling', 'norm')}
-    critic = model/'critic/model.json'
-    if not critic.is_file(): return res
-    config = json.loads(critic.read_text())['config']
-    return res | {k: v for k, v in config.items() if k in ('ndf', 'n_scales', 'n_layers')}
 
 if __name__ == '__main__': sys.exit(main())

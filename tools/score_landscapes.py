@@ -3,22 +3,28 @@
 
     OMP_NUM_THREADS=2 python tools/score_landscapes.py data/weights/landscapes
     OMP_NUM_THREADS=2 python tools/score_landscapes.py data/weights/landscapes --write
+    OMP_NUM_THREADS=2 python tools/score_landscapes.py data/weights/landscapes --segmenter FOLDER --parts miou --write
 
 Paints the maps of `--n` scenes (seeds 0 ...; trainings start at 1000), each in a style of its own drawn by chance, and
 compares them with the photos of `--n` other scenes (seeds n ...): KID at the size of the painter and reduced to the
 sizes in `--sizes` (bilinear with antialiasing). Beside it real against real: the photos of the maps' own scenes against
 the same others. Diversity is the mean absolute difference, in [0, 2], of two pictures of one map in two styles. With
---write the scores and their protocol go into the model's card.
+--segmenter (tools/train_segmenter.py landscapes FOLDER) mIoU and pixel accuracy: how well it reads the maps back off
+the painted pictures, reduced to the size that it was trained at, and off the real ones. With --write the scores and
+their protocol go into the model's card; what is not among --parts stays there as it is.
 """
 import argparse, json
 from pathlib import Path
 import torch
 from torch.nn import functional as F
 from fastai.vision.all import set_seed
-from gaugan_fastai.data.landscapes import draw_landscape
-from gaugan_fastai.metrics import kid
+from gaugan_fastai.core import InputError, resize_map
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
+from gaugan_fastai.metrics import kid, load_segmenter, segmentation_scores
 from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.safe import write_whole
+
+PARTS = ('kid', 'diversity', 'miou')
 
 def scenes(seeds, size):
     "Label maps int64 `[N,H,W]` and photos `[N,3,H,W]` in [-1,1]"
@@ -38,34 +44,66 @@ def reduced(pictures, width):
     size = round(pictures.shape[-2]*width/pictures.shape[-1]), width
     return pictures if width == pictures.shape[-1] else F.interpolate(pictures, size, mode='bilinear', antialias=True)
 
-def main(argv=None):
-    "Score, print, write"
+def kid_scores(a, fakes, photos, others):
+    "KID by width, and real against real"
+    n, last, res = a.n, 2*a.n - 1, {}
+    for width in sorted({*a.sizes, fakes.shape[-1]}):
+        f, r, o = (reduced(x, width) for x in (fakes, photos, others))
+        res[f'kid_{width}'] = [round(v, 4) for v in kid(f, o)]
+        res[f'real_{width}'] = [round(v, 4) for v in kid(r, o)]
+    words = f'maps of scenes 0..{n - 1}, a random style each, against the photos of scenes {n}..{last}; KID with '
+    return dict(protocol=words + 'efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 subsets') | res
+
+def read_back(a, fakes, photos, maps):
+    "mIoU and pixel accuracy of painted and of real pictures"
+    segmenter, labels = load_segmenter(a.segmenter), landscape_labels()
+    size, n, card = tuple(segmenter.card['size']), a.n, segmenter.card
+    small = resize_map(maps, size)
+    def read(pictures):
+        found = segmentation_scores(segmenter, reduced(pictures, size[1]), small, labels.n_classes, labels.void)
+        return [round(found[k], 4) for k in ('miou', 'accuracy')]
+    (miou, accuracy), (real, real_accuracy) = read(fakes), read(photos)
+    words = f'maps of scenes 0..{n - 1} at {size[0]}x{size[1]}, read by a segmenter (tools/train_segmenter.py: '
+    words += f'{card["n_train"]} other drawn scenes, {card["epochs"]} epochs); real: the photos of the same scenes'
+    share = dict(miou=miou, real_miou=real, accuracy=accuracy, real_accuracy=real_accuracy, miou_share=round(miou/real, 3))
+    return dict(miou_protocol=words) | share
+
+def write_card(folder, res):
+    "The scores in the card; those that were not measured now stay"
+    card = Path(folder)/'model.json'
+    text = json.loads(card.read_text(encoding='utf-8'))
+    kept = text.get('scores', {})
+    if kept.get('n', res['n']) != res['n']: raise InputError(f'the card has scores of {kept["n"]} scenes', 'give that --n')
+    text['scores'] = kept | res
+    lines = [f' {json.dumps(k)}: {json.dumps(v)}' for k, v in text.items()]
+    with write_whole(card) as part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
+
+def parse(argv):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('model', help='folder with the weights')
     p.add_argument('--n', type=int, default=200, help='how many scenes')
     p.add_argument('--sizes', type=int, nargs='*', default=[64], help='further widths at which KID is measured')
+    p.add_argument('--segmenter', help='folder of a segmenter, for miou')
+    p.add_argument('--parts', nargs='+', choices=PARTS, help='what is measured; default: all that can be')
     p.add_argument('--write', action='store_true', help="write the scores into the model's card")
     a = p.parse_args(argv)
-    set_seed(0)
-    model = from_pretrained(a.model)
-    gen = model.for_inference()
-    maps, photos = scenes(range(a.n), gen.size)
-    _, others = scenes(range(a.n, 2*a.n), gen.size)
-    fakes, again = paint(gen, maps, 0), paint(gen, maps, 1)
-    last = a.n - 1
-    res = dict(n=a.n, protocol=f'maps of scenes 0..{last}, a random style each, against the photos of scenes '
-        f'{a.n}..{a.n + last}; KID with efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 '
-        'subsets')
-    for width in sorted({*a.sizes, gen.size[1]}):
-        f, r, o = (reduced(x, width) for x in (fakes, photos, others))
-        res[f'kid_{width}'] = [round(v, 4) for v in kid(f, o)]
-        res[f'real_{width}'] = [round(v, 4) for v in kid(r, o)]
-    res['diversity'] = round((fakes - again).abs().mean().item(), 4)
-    print(json.dumps(res, indent=1))
-    if not a.write: return
-    card = Path(a.model)/'model.json'
-    text = json.loads(card.read_text(encoding='utf-8')) | dict(scores=res)
-    lines = [f' {json.dumps(k)}: {json.dumps(v)}' for k, v in text.items()]
-    with write_whole(card) as part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
+    a.parts = a.parts or [o for o in PARTS if o != 'miou' or a.segmenter]
+    if 'miou' in a.parts and not a.segmenter: p.error('miou needs a --segmenter')
+    return a
 
-if __name__ == '__main__': main()
+def main(argv=None):
+    "Score, print, write"
+    a = parse(argv)
+    set_seed(0)
+    gen = from_pretrained(a.model).for_inference()
+    maps, photos = scenes(range(a.n), gen.size)
+    fakes, res = paint(gen, maps, 0), dict(n=a.n)
+    if 'kid' in a.parts: res |= kid_scores(a, fakes, photos, scenes(range(a.n, 2*a.n), gen.size)[1])
+    if 'diversity' in a.parts: res['diversity'] = round((fakes - paint(gen, maps, 1)).abs().mean().item(), 4)
+    if 'miou' in a.parts: res |= read_back(a, fakes, photos, maps)
+    print(json.dumps(res, indent=1))
+    if a.write: write_card(a.model, res)
+
+if __name__ == '__main__':
+    try: main()
+    except InputError as e: raise SystemExit(f'score_landscapes: {e}')

@@ -3,19 +3,34 @@
 
     OMP_NUM_THREADS=1 python tools/train_segmenter.py ../shared/data/camvid runs/segmenter_camvid_96x128 \\
         --size 96 128 --train train val --valid test
+    OMP_NUM_THREADS=1 python tools/train_segmenter.py landscapes runs/segmenter_landscapes --size 128 128 --epochs 5
 
 Writes segmenter.safetensors and segmenter.json (with its scores on the photos of --valid, the ceiling for painted
-pictures) into the second folder. The default takes a few minutes of one core for 468 pairs at 96x128.
+pictures) into the second folder. The default takes a few minutes of one core for 468 pairs at 96x128. `landscapes` are
+drawn scenes: --scenes of them from seed 10000 on to train, and to validate those that tools/score_landscapes.py scores.
 """
 import argparse, json, sys, time
 from gaugan_fastai.core import InputError
-from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
+from gaugan_fastai.data.paired import Pair, PairedDataLoaders
 from gaugan_fastai.segmenter import save_segmenter, train_segmenter
+
+FIRST = 10000   # seed of the first drawn scene to train on
+
+def loaders(a):
+    "Of a folder, or of drawn scenes"
+    how = dict(color=a.color, seed=a.seed)
+    if a.data != 'landscapes':
+        return PairedDataLoaders.from_folder(a.data, tuple(a.size), a.bs, train=a.train, valid=a.valid, **how)
+    def drawn(first, n): return [Pair(*draw_landscape(first + i, tuple(a.size))[:2]) for i in range(n)]
+    a.train, a.valid = ([f'drawn scenes {i}..{i + n - 1}'] for i, n in ((FIRST, a.scenes), (0, a.n_valid)))
+    pairs = drawn(FIRST, a.scenes), drawn(0, a.n_valid)
+    return PairedDataLoaders.from_pairs(*pairs, landscape_labels(), tuple(a.size), a.bs, **how)
 
 def main(argv=None):
     "Train, save and report; 0, or 1 after one sentence on stderr for unusable input"
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', help='folder with {train,val,...}/{images,labels} and codes.txt')
+    p.add_argument('data', help='folder with {train,val,...}/{images,labels} and codes.txt, or landscapes')
     p.add_argument('out', help='folder for the weights')
     p.add_argument('--size', type=int, nargs=2, default=(96, 128), metavar=('H', 'W'), help='of the pictures to score')
     p.add_argument('--train', nargs='+', default=['train'], help='parts to train on')
@@ -27,10 +42,11 @@ def main(argv=None):
     p.add_argument('--power', type=float, default=.5, help='class weights are frequency to the minus power')
     p.add_argument('--color', type=float, default=.2, help='strength of colour changes in training')
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--scenes', type=int, default=400, help='drawn landscapes to train on')
+    p.add_argument('--n-valid', type=int, default=200, help='drawn landscapes to validate on')
     a = p.parse_args(argv)
     try:
-        parts = dict(train=a.train, valid=a.valid)
-        dls = PairedDataLoaders.from_folder(a.data, tuple(a.size), a.bs, **parts, color=a.color, seed=a.seed)
+        dls = loaders(a)
         start,cpu = time.time(),time.process_time()
         segmenter = train_segmenter(dls, a.epochs, a.lr, a.seed, a.scale, a.power)
     except InputError as e:
