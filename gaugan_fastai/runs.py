@@ -182,7 +182,6 @@ def _last_words(self:Run):
     where = f'all is saved in {self.out}' if self.left else f'{self.out} holds the checkpoint, but no model'
     return f'{done}: {where}'
 
-# %% ../nbs/44_runs.ipynb #f7c55b92
 @patch
 @contextmanager
 def _writing(self:Run):
