@@ -16,6 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.vgg import cfgs, make_layers
+from fastcore.basics import patch
 from .basics import InputError, either
 
 # %% ../nbs/22_losses.ipynb #1965dbaa
@@ -93,7 +94,7 @@ def lite0(
     net.load_state_dict(torch.load(file, weights_only=True, map_location='cpu'))
     return _freeze(net)
 
-# %% ../nbs/22_losses.ipynb #4eee76f9
+# %% ../nbs/22_losses.ipynb #b7bd65a9
 def _fold_norms(
     net:nn.Module, # efficientnet-lite0 in eval mode; changed in place
 )->nn.Module: # The same network
@@ -107,6 +108,7 @@ def _fold_norms(
         setattr(m, norm, nn.Identity())
     return net
 
+# %% ../nbs/22_losses.ipynb #40f1bb0f
 class Lite0Features(nn.Module):
     """efficientnet-lite0 as a stack of features: `net(x)`, x `[B,3,H,W]` in [-1, 1], returns a list of five maps.
 
@@ -137,7 +139,7 @@ def lite0_features(
     net = _lite0() if net is None else net
     return net.extract_features(lite0_input(x)).mean((2, 3))
 
-# %% ../nbs/22_losses.ipynb #c04ce22c
+# %% ../nbs/22_losses.ipynb #dba45ebc
 perceptual_nets = {'efficientnet-lite0': Lite0Features}   # and 'vgg19', below
 
 class PerceptualLoss:
@@ -174,28 +176,33 @@ class PerceptualLoss:
         if self.size: x = F.interpolate(x, scale_factor=self.size/min(x.shape[-2:]), mode='bilinear', antialias=True)
         return self.net(x)
 
-    @torch.no_grad()
-    def photo_features(
-        self,
-        photo:Tensor, # `[B,3,H,W]` in [-1, 1]
-    )->list: # Features without gradient
-        "Compute the features of a photo once, for many comparisons."
-        return self.features(photo)
+# %% ../nbs/22_losses.ipynb #9df4b3d4
+@patch
+@torch.no_grad()
+def photo_features(
+    self:PerceptualLoss,
+    photo:Tensor, # `[B,3,H,W]` in [-1, 1]
+)->list: # Features without gradient
+    "Compute the features of a photo once, for many comparisons."
+    return self.features(photo)
 
-    def distances(
-        self,
-        fake:Tensor, # `[B,3,H,W]` in [-1, 1]
-        photo, # The same shape, or the photo's features
-    )->list: # One scalar a feature
-        "Compute the unweighted L1 distance of each feature."
-        want = self.photo_features(photo) if isinstance(photo, Tensor) else photo
-        return [F.l1_loss(f, p) for f,p in zip(self.features(fake), want, strict=True)]
+@patch
+def distances(
+    self:PerceptualLoss,
+    fake:Tensor, # `[B,3,H,W]` in [-1, 1]
+    photo, # The same shape, or the photo's features
+)->list: # One scalar a feature
+    "Compute the unweighted L1 distance of each feature."
+    want = self.photo_features(photo) if isinstance(photo, Tensor) else photo
+    return [F.l1_loss(f, p) for f,p in zip(self.features(fake), want, strict=True)]
 
-    def __call__(self, fake, photo):
-        ds = self.distances(fake, photo)
-        return sum(w*d for w,d in zip(self.weights or [1/len(ds)]*len(ds), ds, strict=True))
+# %% ../nbs/22_losses.ipynb #24bbfbb6
+@patch
+def __call__(self:PerceptualLoss, fake, photo):
+    ds = self.distances(fake, photo)
+    return sum(w*d for w,d in zip(self.weights or [1/len(ds)]*len(ds), ds, strict=True))
 
-# %% ../nbs/22_losses.ipynb #2d2a6f2e
+# %% ../nbs/22_losses.ipynb #f6770c0d
 _vgg19_url = 'https://download.pytorch.org/models/vgg19-dcbb9e9d.pth'
 
 def _vgg19_state(download):
@@ -211,6 +218,7 @@ def _vgg19_state(download):
         what = f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e})'
         raise InputError(what, f"put the file at {fn}, or take net='efficientnet-lite0'", 'net') from e
 
+# %% ../nbs/22_losses.ipynb #e7b4af28
 class VGG19Features(nn.Module):
     """VGG19's relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of x `[B,3,H,W]`, a list.
 

@@ -50,31 +50,10 @@ def ruler_maps(
         for name,where in parts: ids[where(x, y)] = codes.index(name)
     return maps
 
-# %% ../nbs/44_runs.ipynb #da21a9b5
-class Run:
-    "Train a learner in a folder, by the clock or by epochs"
-    def __init__(self,
-        dls,                  # `PairedDataLoaders`, or others that say what they are (lesson 87)
-        out,                  # Folder of the run
-        resume:bool=False,    # Go on with the run that is in `out`
-        save_minutes:float=5, # Time between two checkpoints
-        samples:int=4,        # Validation items of which pictures are made after each epoch
-        cbs=None,             # More callbacks
-        keep_critic:bool=False, # Leave the critics too, as `model/critic`, for those who train on from there
-        seed=None,            # The seed that was set, to be written down
-        model:str='spade',    # Name of the family: whose learner it is, see `registry`
-        **kwargs,             # For the learner (`reuse_fake=True` unless given, if it has that); the same when resumed
-    ):
-        self.dls,self.out,self.keep_critic,self.family = dls,Path(out),keep_critic,family_named(model)
-        self.family.check(kwargs)
-        course = dict(bs=dls.train.bs) | ({} if seed is None else dict(seed=seed))
-        try:
-            with on_disk(self.out):
-                self.resumed = self._enter(resume)
-                self._prepare(course, save_minutes, samples, cbs, kwargs)
-        except BaseException:
-            give_folder(self.out)
-            raise
+# %% ../nbs/44_runs.ipynb #b145f764
+class _RunFolder:
+    "The folder in which a learner of one family is trained; it has one writer"
+    def __init__(self, out, model): self.out,self.family = Path(out),family_named(model)
 
     def _enter(self, resume):
         "Take the folder; return whether it holds a checkpoint to go on from"
@@ -89,53 +68,41 @@ class Run:
         cure = 'go on with --resume, or choose another folder with --out'
         raise InputError(f'{self.out} holds a run', cure, 'resume')
 
-    def _prepare(self, course, save_minutes, samples, cbs, kwargs):
-        "Make the learner; for a resumed run compare the settings and load the checkpoint"
-        self.settings = settings_of(self.dls, dict(model=self.family.name, **kwargs))
-        self.data,self.course = data_facts(self.dls),course
-        said = self._compare(kwargs) if self.resumed else []
-        self.keep,self.bar = KeepRun(self.out, save_minutes),RunBar()
-        grid = self.family.grid or SampleGrid
-        cbs = [grid(samples, path=self.out/'samples'), self.keep, self.bar, *L(cbs)]
-        self.learn = self._make(path=self.out, model_dir='.', cbs=cbs, **{**self._quicker(), **kwargs})
-        self.learn.remove_cbs([o for o in self.learn.cbs if isinstance(o, ProgressCallback)])
-        if self.resumed: self._load()
-        self.done = dict(minutes=noted_minutes(self.out) if self.resumed else 0., epochs=len(self.learn.history))
-        self.keep.spent,self.left = self.done['minutes'],False
-        if said: print('resumed with ' + '; '.join(said))
-        if not self.resumed: self._write_settings()   # last: what fails before leaves the folder free
+# %% ../nbs/44_runs.ipynb #5ad56098
+def _quicker(family):
+    "What a learner of the family does in a run unless it is told otherwise, if it has such an option"
+    return {k: v for k,v in dict(reuse_fake=True).items() if k in family.usual()}
 
-    def _write_settings(self):
-        "Note what the run is, and its data and course, in run.json"
-        write_json(self.out/'run.json', dict(self.settings, data=self.data, course=self.course))
-
-# %% ../nbs/44_runs.ipynb #1be8d26b
-_quicker = dict(reuse_fake=True)   # what a learner does in a run unless it is told otherwise, if it has such an option
-
-@patch
-def _quicker(self:Run):
-    "Those of the options `quicker` that the learner has"
-    return {k: v for k,v in _quicker.items() if k in self.family.usual()}
-
-@patch
-def _make(self:Run, pretrained=None, mapping=None, **kwargs):
-    "Make the learner of the family, from trained networks where there are some"
+def _learner(family, dls, pretrained=None, mapping=None, **kwargs):
+    "Make a learner of the family, from trained networks where there are some"
     if mapping and pretrained is None:
         cure = f'give {arg("pretrained")} too'
         raise InputError('mapping says which old class a new one starts from', cure, 'pretrained')
-    if pretrained is None: return self.family.learner(self.dls, **kwargs)
-    return learner_from(self.family.name, self.dls, pretrained, mapping, **kwargs)
+    if pretrained is None: return family.learner(dls, **kwargs)
+    return learner_from(family.name, dls, pretrained, mapping, **kwargs)
 
-# %% ../nbs/44_runs.ipynb #cf5c0de1
+# %% ../nbs/44_runs.ipynb #9375cc88
 @patch
-def _compare(self:Run, kwargs):
+def _note(self:_RunFolder, dls, kwargs, seed):
+    "Collect what the run is: settings, data, and the course of the training"
+    self.settings = settings_of(dls, dict(model=self.family.name, **kwargs))
+    self.data,self.course = data_facts(dls),dict(bs=dls.train.bs) | ({} if seed is None else dict(seed=seed))
+
+@patch
+def _write_settings(self:_RunFolder):
+    "Note what the run is, and its data and course, in run.json"
+    write_json(self.out/'run.json', dict(self.settings, data=self.data, course=self.course))
+
+# %% ../nbs/44_runs.ipynb #e0b2f7e8
+@patch
+def _compare(self:_RunFolder, kwargs):
     "Compare the settings with those of the start: refuse others, return what is to be said"
     fn = self.out/'run.json'
     if not fn.is_file(): return [f'settings that cannot be compared, since {fn} is missing']
     try: then = read_json(fn)
     except InputError as e: raise InputError(str(e), 'delete it, then the run resumes with your settings') from e
     data,course = (then.pop(k, None) for k in ('data','course'))
-    usual = self.family.usual() | self._quicker() | dict(model='spade')   # runs of 0.1 name no model
+    usual = self.family.usual() | _quicker(self.family) | dict(model='spade')   # runs of 0.1 name no model
     check_settings(self.out, then, self.settings, usual, kwargs)
     before = course if isinstance(course, dict) else {}
     said = [compare_course(before, self.course)]
@@ -143,6 +110,54 @@ def _compare(self:Run, kwargs):
     self.course = {**before, **self.course}
     return [o for o in said if o]
 
+# %% ../nbs/44_runs.ipynb #1aec103e
+class Run(_RunFolder):
+    "Train a learner in a folder, by the clock or by epochs"
+    def __init__(self,
+        dls,                  # `PairedDataLoaders`, or others that say what they are (lesson 87)
+        out,                  # Folder of the run
+        resume:bool=False,    # Go on with the run that is in `out`
+        save_minutes:float=5, # Time between two checkpoints
+        samples:int=4,        # Validation items of which pictures are made after each epoch
+        cbs=None,             # More callbacks
+        keep_critic:bool=False, # Leave the critics too, as `model/critic`, for those who train on from there
+        seed=None,            # The seed that was set, to be written down
+        model:str='spade',    # Name of the family: whose learner it is, see `registry`
+        **kwargs,             # For the learner (`reuse_fake=True` unless given, if it has that); the same when resumed
+    ):
+        super().__init__(out, model)
+        self.dls,self.keep_critic = dls,keep_critic
+        self.family.check(kwargs)
+        try:
+            with on_disk(self.out):
+                self.resumed = self._enter(resume)
+                self._note(dls, kwargs, seed)
+                self._prepare(save_minutes, samples, cbs, kwargs)
+        except BaseException:
+            give_folder(self.out)
+            raise
+
+    def _prepare(self, save_minutes, samples, cbs, kwargs):
+        "Make the learner; for a resumed run compare the settings and load the checkpoint"
+        said = self._compare(kwargs) if self.resumed else []
+        self.learn = self._make(save_minutes, samples, cbs, kwargs)
+        if self.resumed: self._load()
+        self.done = dict(minutes=noted_minutes(self.out) if self.resumed else 0., epochs=len(self.learn.history))
+        self.keep.spent,self.left = self.done['minutes'],False
+        if said: print('resumed with ' + '; '.join(said))
+        if not self.resumed: self._write_settings()   # last: what fails before leaves the folder free
+
+    def _make(self, save_minutes, samples, cbs, kwargs):
+        "Make the learner, which keeps itself in the folder, leaves samples there and has a bar of its own"
+        self.keep,self.bar = KeepRun(self.out, save_minutes),RunBar()
+        grid = self.family.grid or SampleGrid
+        cbs = [grid(samples, path=self.out/'samples'), self.keep, self.bar, *L(cbs)]
+        kwargs = {**_quicker(self.family), **kwargs}
+        learn = _learner(self.family, self.dls, path=self.out, model_dir='.', cbs=cbs, **kwargs)
+        learn.remove_cbs([o for o in learn.cbs if isinstance(o, ProgressCallback)])
+        return learn
+
+# %% ../nbs/44_runs.ipynb #a71defaf
 @patch
 def _load(self:Run):
     "Load the checkpoint, or raise `InputError` for a damaged one"
@@ -156,24 +171,16 @@ def _load(self:Run):
         cure = f'put a copy of it back, or start another run with --out and --pretrained {self.out}'
         raise InputError(f'{file} is damaged ({type(e.__cause__ or e).__name__})', cure, 'out') from e
 
-# %% ../nbs/44_runs.ipynb #630649a1
+# %% ../nbs/44_runs.ipynb #a189b8c9
 @patch
-def fit(self:Run,
-    minutes:float=None, # Time of the whole run, or
-    epochs:int=None,    # epochs of the whole run
-    lr:float=2e-4,      # Base learning rate, which each turn of the model multiplies
-    decay:float=.5,     # Last part of the run in which the learning rate falls to 0
-):
-    "Train until the budget is spent; raise `KeyboardInterrupt` where it is stopped, `InputError` where it cannot go on"
-    if (minutes is None) == (epochs is None): raise InputError('a run needs one budget', 'minutes or epochs')
-    unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
-    with self._writing(), Interrupts() as stop:
-        left = next((self.out/'model').rglob('model.json'), None) is not None
-        if self.done[unit] < total: self._train(unit, total, lr, decay, stop)
-        elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}', 'give it more', unit)
-        self._leave()
-    if stop.since is not None: raise KeyboardInterrupt(self._last_words())
-    return self.learn
+def _last_words(self:Run):
+    "What is on the disk of a run that was stopped"
+    n,m = len(self.learn.history),self.keep.total_minutes()
+    if not (self.out/'last.pth').is_file(): return f'stopped: nothing is saved in {self.out} yet'
+    done = f'stopped after {n} epochs, {m:.1f} minutes'
+    if not self.keep.saved: return f'{done}: {self.out} holds the last checkpoint, what came later is not saved'
+    where = f'all is saved in {self.out}' if self.left else f'{self.out} holds the checkpoint, but no model'
+    return f'{done}: {where}'
 
 @patch
 @contextmanager
@@ -189,17 +196,7 @@ def _writing(self:Run):
         self.bar.close()
         give_folder(self.out)
 
-@patch
-def _last_words(self:Run):
-    "What is on the disk of a run that was stopped"
-    n,m = len(self.learn.history),self.keep.total_minutes()
-    if not (self.out/'last.pth').is_file(): return f'stopped: nothing is saved in {self.out} yet'
-    done = f'stopped after {n} epochs, {m:.1f} minutes'
-    if not self.keep.saved: return f'{done}: {self.out} holds the last checkpoint, what came later is not saved'
-    where = f'all is saved in {self.out}' if self.left else f'{self.out} holds the checkpoint, but no model'
-    return f'{done}: {where}'
-
-# %% ../nbs/44_runs.ipynb #cb11b382
+# %% ../nbs/44_runs.ipynb #6dcf7cc1
 @patch
 def _train(self:Run, unit, total, lr, decay, stop):
     "Fit for what is left of the budget, save, and write down the course"
@@ -220,6 +217,7 @@ def _train(self:Run, unit, total, lr, decay, stop):
         stop.since = time.monotonic()
         learn('after_fit')  # which fastai leaves out then: the callbacks tidy up and save
 
+# %% ../nbs/44_runs.ipynb #358a2e7a
 @patch
 def _leave(self:Run):
     "Write the networks that make something, with averaged weights, and their cards; the critics if they are to be kept"
@@ -231,3 +229,22 @@ def _leave(self:Run):
     if self.keep_critic:
         for name,critic in self.learn.model.critics().items(): save_pretrained(critic, self.out/'model'/name, **card)
     self.left = True
+
+# %% ../nbs/44_runs.ipynb #2582a96c
+@patch
+def fit(self:Run,
+    minutes:float=None, # Time of the whole run, or
+    epochs:int=None,    # epochs of the whole run
+    lr:float=2e-4,      # Base learning rate, which each turn of the model multiplies
+    decay:float=.5,     # Last part of the run in which the learning rate falls to 0
+):
+    "Train until the budget is spent; raise `KeyboardInterrupt` where it is stopped, `InputError` where it cannot go on"
+    if (minutes is None) == (epochs is None): raise InputError('a run needs one budget', 'minutes or epochs')
+    unit,total = ('minutes',minutes) if epochs is None else ('epochs',epochs)
+    with self._writing(), Interrupts() as stop:
+        left = next((self.out/'model').rglob('model.json'), None) is not None
+        if self.done[unit] < total: self._train(unit, total, lr, decay, stop)
+        elif left: raise InputError(f'the run in {self.out} has had its {total} {unit}', 'give it more', unit)
+        self._leave()
+    if stop.since is not None: raise KeyboardInterrupt(self._last_words())
+    return self.learn

@@ -5,7 +5,7 @@
     python tools/run_nbs.py -j 2 nbs/70_core.ipynb nbs/20_layers.ipynb
     python tools/run_nbs.py --dry nbs/*.ipynb        run, write nothing: a test
     python tools/run_nbs.py --check nbs/70_core.ipynb    the same, and fail unless the stored outputs came out again
-    python tools/run_nbs.py --flags "shared gpu" nbs/25_learner.ipynb
+    python tools/run_nbs.py --flags "shared gpu" nbs/27_learner.ipynb
 
 Exactly those cells run that `nbdev-test` would run: `#| eval: false` and the cells flagged `slow`, `gpu` or `shared`
 (`tst_flags` in pyproject.toml) are left out unless `--flags` asks for them, and keep the outputs they have. Every

@@ -42,8 +42,59 @@ class Noise(nn.Dropout):
 
     def forward(self, x): return F.dropout(x, self.p, self.training or self.always)
 
-# %% ../../nbs/28_models.pix2pix.ipynb #3a2f69a9
-class UNetGenerator(nn.Module):
+# %% ../../nbs/28_models.pix2pix.ipynb #178fb292
+class _WayDown(nn.Module):
+    "Halve planes `[B,ni,H,W]` again and again: `down_0` is the first layer; the channels double up to 8*ngf"
+    def __init__(self, ni, ngf, levels, norm):
+        super().__init__()
+        self.levels, self.nfs = levels, [ngf*min(2**i, 8) for i in range(levels)]
+        for i, (n, nf) in enumerate(zip([ni, *self.nfs], self.nfs)):
+            setattr(self, f'down_{i}', _down(n, nf, norm if 0 < i < levels-1 else None))
+
+    def encode(self, planes):
+        "Features on the way down, `down_0` first, from one-hot planes `[B,K,H,W]`"
+        hs = []
+        for i in range(self.levels): hs.append(getattr(self, f'down_{i}')(hs[-1] if hs else planes))
+        return hs
+
+# %% ../../nbs/28_models.pix2pix.ipynb #82d21017
+class _UNet(_WayDown):
+    "And double again: `up_0` is the innermost layer, `last` gives the picture; each is joined by what came down"
+    def __init__(self, ni, ngf, levels, norm, noise=Noise, skips=True):
+        super().__init__(ni, ngf, levels, norm)
+        self.skips, up = skips, self.nfs[::-1]   # innermost first
+        for i, (n, nf) in enumerate(zip(up, up[1:])):
+            drop = [noise()]*(i < min(3, levels-2))
+            setattr(self, f'up_{i}', _up(n*(1 + (skips and i > 0)), nf, norm, *drop))
+        self.last = nn.ConvTranspose2d(ngf*(1 + skips), 3, 4, 2, 1)
+
+    def decode(self, hs):
+        "The picture from the features of `encode`"
+        x = hs[-1]
+        for i in range(self.levels - 1):
+            x = getattr(self, f'up_{i}')(x)
+            if self.skips: x = torch.cat([x, hs[-2-i]], 1)
+        return self.last(x).tanh()
+
+# %% ../../nbs/28_models.pix2pix.ipynb #f2600388
+def _initialise(net):
+    "Draw the weights of the convolutions as the paper does: normal with deviation 0.02 (appendix 6.2); biases are 0"
+    for m in net.modules():
+        if not isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)): continue
+        nn.init.normal_(m.weight, 0, .02)
+        nn.init.zeros_(m.bias)
+
+# %% ../../nbs/28_models.pix2pix.ipynb #dce69933
+def _planes(gen, maps):
+    "One-hot planes, edges last, of maps of a size that the network paints"
+    (h, w), f = maps.size, gen.factor
+    if h % f == w % f == 0: return maps.at(maps.size, gen.last.weight.dtype)
+    near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
+    raise InputError(f'segmap is {h}x{w}, but levels={gen.levels} needs multiples of {f}: resize it to {near}, '
+        'or build the network with fewer levels')
+
+# %% ../../nbs/28_models.pix2pix.ipynb #c4870a90
+class UNetGenerator(_UNet):
     """Paint a photograph from a label map by a U-Net: `gen(segmap, edges=None)` gives `[B,3,H,W]` in [-1, 1].
 
     segmap int64 `[B,H,W]`, edges bool `[B,H,W]`; H and W are multiples of `factor`, 2^levels.
@@ -60,58 +111,20 @@ class UNetGenerator(nn.Module):
         noise:bool=False, # Go on dropping in eval mode, as the paper does?
         skips:bool=True, # Without them: the paper's "encoder-decoder"
     ):
-        super().__init__()
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
         if levels < 2: raise InputError(
             f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
         check_whole(n_classes=n_classes, ngf=ngf)
+        super().__init__(n_classes + bool(edges), ngf, levels, _norms[norm], partial(Noise, dropout, noise), skips)
         store_attr(cast=False)
         self.factor = 2**levels
-        self._build(_norms[norm])
-        for m in self.modules():
-            if not isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)): continue
-            nn.init.normal_(m.weight, 0, .02)
-            nn.init.zeros_(m.bias)
-
-    def _build(self, norm):
-        "Make the layers: `down_0` from the map to half its size, ..., `up_0` from the innermost, ..., `last`"
-        nfs, n = [self.ngf*min(2**i, 8) for i in range(self.levels)], self.levels
-        for i, (ni, nf) in enumerate(zip([self.n_classes + bool(self.edges), *nfs], nfs)):
-            setattr(self, f'down_{i}', _down(ni, nf, norm if 0 < i < n-1 else None))
-        up = nfs[::-1]   # innermost first
-        for i, (ni, nf) in enumerate(zip(up, up[1:])):
-            noise = [Noise(self.dropout, self.noise)]*(i < min(3, n-2))
-            setattr(self, f'up_{i}', _up(ni*(1 + (self.skips and i > 0)), nf, norm, *noise))
-        self.last = nn.ConvTranspose2d(self.ngf*(1 + self.skips), 3, 4, 2, 1)
-
-    def encode(self, planes):
-        "Features on the way down, `down_0` first, from one-hot planes `[B,K,H,W]`"
-        hs = []
-        for i in range(self.levels): hs.append(getattr(self, f'down_{i}')(hs[-1] if hs else planes))
-        return hs
-
-    def decode(self, hs):
-        "The picture from the features of `encode`"
-        x = hs[-1]
-        for i in range(self.levels - 1):
-            x = getattr(self, f'up_{i}')(x)
-            if self.skips: x = torch.cat([x, hs[-2-i]], 1)
-        return self.last(x).tanh()
+        _initialise(self)
 
     def maps(self, segmap, edges=None):
         "Make the checked `LabelMaps` of a batch"
         return label_maps(segmap, edges, self.n_classes, bool(self.edges))
 
     def forward(self, segmap, edges=None): return self.decode(self.encode(_planes(self, self.maps(segmap, edges))))
-
-# %% ../../nbs/28_models.pix2pix.ipynb #2b5c8b91
-def _planes(gen, maps):
-    "One-hot planes, edges last, of maps of a size that the network paints"
-    (h, w), f = maps.size, gen.factor
-    if h % f == w % f == 0: return maps.at(maps.size, gen.last.weight.dtype)
-    near = 'x'.join(str(max(f, round(o/f)*f)) for o in (h, w))
-    raise InputError(f'segmap is {h}x{w}, but levels={gen.levels} needs multiples of {f}: resize it to {near}, '
-        'or build the network with fewer levels')
 
 # %% ../../nbs/28_models.pix2pix.ipynb #f06ab84b
 @patch
