@@ -48,12 +48,14 @@ def test_marks_say_what_the_weights_paint(tmp_path):
     assert res.returncode == 1 and 'score_marks: there is no nowhere' in res.stderr
 
 def test_sean_on_windows_of_a_folder(tmp_path):
-    "Every way to compute is timed with the style images in the batch, and edits stay in their region from the start"
-    small = '--minutes .1 --sizes 32 --load 40 --ngf 4 --nhidden 8 --style-dim 5 --width 2 --ndf 8 --bs 4 --locality 30'
+    "Every way to compute is timed with the style images in the batch; the second stage asks that edits stay in their region"
+    small = '--minutes .1 --sizes 32 32 --load 40 --ngf 4 --nhidden 8 --style-dim 5 --width 2 --ndf 8 --bs 4 --locality 0 30'
     more = f'--model sean --data {ROOT/"data/landscapes"} --perceptual 0 --device cpu --licence mine'
     res = run(tmp_path/'out', *small.split(), *more.split())
     assert res.returncode == 0, res.stderr
     assert all(f"'{o}'" in res.stdout for o in ('ours', 'dense', 'dense last'))
     painter = Painter(tmp_path/'out/model')
     assert painter.size == (32, 32) and painter.styles == 'codes' and painter.card['config']['style_dim'] == 5
-    assert painter.card['licence'] == 'mine' and '30 locality' in painter.card['training'] and '--load 40' in painter.card['training']
+    assert painter.card['licence'] == 'mine' and '0 then 30 locality' in painter.card['training'] and '--load 40' in painter.card['training']
+    settings = [json.loads((tmp_path/f'out/stage_{i}/run.json').read_text()) for i in (0, 1)]
+    assert [o['locality'] for o in settings] == [0, 30]

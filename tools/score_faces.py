@@ -29,7 +29,7 @@ from gaugan_fastai.learner import image_grid, to_u8
 from gaugan_fastai.metrics import kid, reconstruction_scores
 from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.safe import write_whole
-from gaugan_fastai.styles import StyleLibrary, change_inside, region_colour, swap
+from gaugan_fastai.styles import StyleLibrary, change_inside, classes_of, region_colour, swap
 from score_painter import write_card
 
 MARKS = '<!-- scores -->', '<!-- end of scores -->'
@@ -58,7 +58,8 @@ def pictures(a, gen):
     parts = dict(train=[a.test], valid=[a.test, a.train])
     dls = PairedDataLoaders.from_folder(a.data, size=size, bs=1, load=a.load, val_bs=4, **parts)
     if list(dls.codes) != list(gen.labels.codes):
-        raise InputError(f'{a.data} has the classes {dls.codes}, the model {gen.labels.codes}', 'give the data it knows')
+        what = f'{a.data} has the classes {dls.codes}, the model {gen.labels.codes}'
+        raise InputError(what, 'give the data that it was trained for')
     maps, photos = (torch.cat([b[i].as_subclass(torch.Tensor) for b in dls.valid]) for i in (0, 1))
     codes = torch.cat([gen.encode_shown(*o) for o in zip(photos.split(4), maps.split(4))])
     return SimpleNamespace(maps=maps, photos=photos, codes=codes, n=len(dls.train_ds), labels=dls.labels)
@@ -110,13 +111,15 @@ def locality(gen, o, fakes):
     found = np.array(list(edits(gen, o, fakes)))
     groups = {'all': found} | {name: found[found[:, 0] == k] for k, name in enumerate(o.labels.codes)}
     keys = 'inside', 'before', 'after'
-    return {k: dict(edits=len(v), **dict(zip(keys, v.mean(0)[1:].tolist()))) for k, v in groups.items() if len(v) > 2}
+    means = {k: dict(zip(keys, v.mean(0)[1:].tolist())) for k, v in groups.items() if len(v) > 2}
+    return {k: dict(edits=len(groups[k])) | v for k, v in means.items()}
 
 def distances(gen, o, count=10):
     "KID of the test maps in others' styles, and of one half of the photos against the other"
     step = max(1, (len(o.codes) - o.n)//count)
     styles = o.codes[o.n::step][:count]
-    fakes = paint(gen, o.maps[:o.n].repeat_interleave(len(styles), 0), styles.repeat(o.n, 1, 1))
+    each_map = o.maps[:o.n].repeat_interleave(len(styles), 0)
+    fakes = paint(gen, each_map, styles.repeat(o.n, 1, 1))
     score, std = kid(fakes, o.photos)
     real, real_std = kid(o.photos[::2], o.photos[1::2])
     words = f'{o.n} test maps in the styles of {len(styles)} training photos each, {len(fakes)} pictures, against all '
@@ -128,7 +131,8 @@ def distances(gen, o, count=10):
 def draw(a, gen, o, fakes):
     "The three pictures"
     rows = [int(i) for i in a.rows.split(',')]
-    maps, codes, k = o.maps[rows], o.codes[rows], o.labels.codes.index(a.region)
+    maps, codes = o.maps[rows], o.codes[rows]
+    k, = classes_of(a.region, o.labels.codes)
     as_jpeg = lambda name, columns: Image.fromarray(image_grid(*columns)).save(a.out/f'{name}.jpg', quality=92)
     as_jpeg('repainted', [to_u8(fakes[i::5]) for i in range(min(5, len(fakes)))])
     one_style = lambda i: codes[i:i + 1].expand_as(codes)

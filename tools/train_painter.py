@@ -158,7 +158,7 @@ def pretrained(a, i, size):
     gen, critic = next_generator(before, size), before/'critic'
     return gen, from_pretrained(critic) if (critic/'model.json').is_file() else None
 
-def options(a, begun):
+def options(a, begun, i):
     "Options of the learner: widths and styles of a network that begins, and what its losses are"
     widths = dict(ndf=a.ndf) if begun else dict(ngf=a.ngf, nhidden=a.nhidden, ndf=a.ndf)
     if begun: widths |= dict(pretrained=begun)
@@ -171,14 +171,15 @@ def options(a, begun):
     net = 'efficientnet-lite0' if a.perceptual else None
     losses = dict(l1=a.l1, perceptual_weight=a.perceptual, perceptual=net)
     layers = dict(n_layers=a.n_layers) if a.model == 'spade' else {}
-    if a.model == 'sean': losses |= dict(locality=a.locality)
+    if a.model == 'sean': losses |= dict(locality=a.locality[i])
     if a.model == 'sean' and not begun: widths |= dict(style_dim=a.style_dim, width=a.width)
     return layers | dict(average=a.average) | widths | styles | losses
 
 def losses_in_words(a):
     if a.model == 'oasis': return f'a critic that names pixels + {a.labelmix:g} LabelMix'
     kl = f' + {a.kl:g} KL (mean over the batch)' if a.z_dim else ''
-    local = f' + {a.locality:g} locality' if a.model == 'sean' else ''
+    local = ''
+    if a.model == 'sean': local = f' + {" then ".join(f"{o:g}" for o in dict.fromkeys(a.locality))} locality'
     return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}{local}'
 
 def run_stage(a, i, size, minutes):
@@ -186,7 +187,7 @@ def run_stage(a, i, size, minutes):
     begun = pretrained(a, i, size)
     set_seed(a.seed + i)
     run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, model=a.model, preset='small',
-        **options(a, begun))
+        **options(a, begun, i))
     if a.bf16: run.learn.to_bf16()
     ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
     batch = dls.train.one_batch()
@@ -232,7 +233,8 @@ def main(argv=None):
     p.add_argument('--kl', type=float, default=.02)
     p.add_argument('--style-dim', type=int, default=64, help='SEAN: length of a style code')
     p.add_argument('--width', type=int, default=16, help='SEAN: width of the style encoder')
-    p.add_argument('--locality', type=float, default=0., help="SEAN: weight of a code's change outside of its region")
+    p.add_argument('--locality', nargs='+', type=float, default=[0.],
+        help="SEAN: weight of a code's change outside of its region, one for each stage, or one for all")
     p.add_argument('--l1', type=float, default=1.)
     p.add_argument('--perceptual', type=float, default=10.)
     p.add_argument('--model', choices=['spade', 'sean', 'oasis'], default='spade')
@@ -254,7 +256,9 @@ def main(argv=None):
     a.stages, a.spent, a.words = '', 0., ' '.join(argv or os.sys.argv[2:])
     if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
-    for k in ('lr', 'decay', 'bs', 'load'): setattr(a, k, getattr(a, k)*n if len(getattr(a, k)) == 1 else getattr(a, k))
+    for k in ('lr', 'decay', 'bs', 'locality', 'load'):
+        given = getattr(a, k)
+        setattr(a, k, given*n if len(given) == 1 else given)
     shares = a.shares or [1]*n
     if a.device == 'cuda': torch.set_float32_matmul_precision('high')
     for i, text in enumerate(a.sizes):
