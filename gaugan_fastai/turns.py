@@ -127,6 +127,7 @@ def paint(self:SynthesisGAN, xb, photo):
     "A picture in training, and what the terms may want to know besides: nothing here, where `photo` is not looked at"
     return self.generator(*xb), {}
 
+# %% ../nbs/23_turns.ipynb #75dabfd4
 @patch
 def shown(self:SynthesisGAN, xb, fake, photo, alike):
     "What the critic gets to see; changed by `augment` in training, picture and photo of a map `alike` or each by itself"
