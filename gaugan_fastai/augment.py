@@ -35,6 +35,7 @@ def _inside(size, down, right, part=None):
     places = [_sources(n, by) for n, by in zip(size, (down, right))]
     return _rectangle(*((o >= 0) & (o < n) for o, n in zip(places, part or size)))
 
+# %% ../nbs/29_augment.ipynb #29a00010
 def shift_by(
     x, # Pictures `[n,C,H,W]`, or maps `[n,H,W]`
     down, # By how many pixels, int64 `[n]`
@@ -48,7 +49,7 @@ def shift_by(
     res = planes.take_along_dim(rows[:, None, :, None], 2).take_along_dim(columns[:, None, None], 3)
     return res.masked_fill(~_inside((h, w), down, right), outside).view(x.shape)
 
-# %% ../nbs/29_augment.ipynb #29a00010
+# %% ../nbs/29_augment.ipynb #29a00013
 class Changes:
     "One change for each of n pictures, the same for all that is given to it: picture, photo, map"
     def __init__(self,
@@ -94,7 +95,7 @@ class Changes:
         if self.shift is not None: segmap = shift_by(segmap, *self.shift, n_classes)
         return segmap if self.cut is None else segmap.masked_fill(self.cut[:, 0], n_classes)
 
-# %% ../nbs/29_augment.ipynb #29a00014
+# %% ../nbs/29_augment.ipynb #29a00017
 policies = 'color', 'translation', 'cutout'
 
 def _policy(policy):
@@ -137,7 +138,7 @@ class DiffAugment:
 
     def __call__(self, x): return self.draw(len(x), x.shape[-2:], x.device).pictures(x)
 
-# %% ../nbs/29_augment.ipynb #29a00017
+# %% ../nbs/29_augment.ipynb #29a0001a
 @patch
 def show(self:DiffAugment,
     xb, # What the critic reads besides, `LabelMaps` first
