@@ -130,7 +130,7 @@ def paint(self:SynthesisGAN, xb, photo):
 # %% ../nbs/23_turns.ipynb #75dabfd4
 @patch
 def shown(self:SynthesisGAN, xb, fake, photo, alike):
-    "What the critic gets to see; changed by `augment` in training, picture and photo of a map `alike` or each by itself"
+    "What the critic gets to see: in training `augment` changes it, picture and photo `alike` or each by itself"
     if self.augment is None or not self.training: return xb, fake, photo
     return self.augment.show(xb, fake, photo, alike)
 

@@ -51,7 +51,8 @@ def parse(argv):
 def loaders(a):
     "Loaders of the pairs to train on, with those to test on, and a loader of the former as they are"
     pairs, test, labels = folder_pairs(a.data, ['train', 'val'], 'test')
-    if a.n > len(pairs): raise InputError(f'{a.data} holds {len(pairs)} pairs to train on', f'give --n {len(pairs)} or less')
+    what = f'{a.data} holds {len(pairs)} pairs to train on'
+    if a.n > len(pairs): raise InputError(what, f'give --n {len(pairs)} or less')
     few = random.Random(0).sample(list(pairs), a.n)
     both = [PairedDataLoaders.from_pairs(few, valid, labels, a.size, a.bs) for valid in (list(test), few)]
     return both[0], both[1].valid
@@ -73,7 +74,8 @@ def one_run(a, dls, known):
     critic, (seen_maps, seen) = learn.model.critic.eval(), all_of(known)
     judged = dict(train=(seen_maps, seen), test=(maps, photos), fake=(maps, fakes))
     verdicts = {f'verdict_{k}': round(verdict(critic, *o), 4) for k, o in judged.items()}
-    facts = dict(data=a.data.name, n=a.n, policy=a.policy, seed=a.seed, **used, size=list(a.size), bs=a.bs, lr=a.lr)
+    facts = dict(data=a.data.name, n=a.n, policy=a.policy, seed=a.seed)
+    facts |= dict(**used, size=list(a.size), bs=a.bs, lr=a.lr)
     some = np.linspace(0, len(maps) - 1, 6).astype(int)
     grid = image_grid(colorize(maps[some], dls.palette), to_u8(fakes[some]), to_u8(photos[some]))
     return dict(**facts, kid_photos=kid(seen, photos)[0], **scores, **verdicts), grid
@@ -116,9 +118,11 @@ def augment_table(runs):
     lines = [head, ['---']*len(head)]
     groups = {}
     for o in runs: groups.setdefault((o['data'], o['n'], o['policy']), []).append(o)
-    for (data, n, policy), some in sorted(groups.items(), key=lambda o: (*o[0][:2], len(o[0][2]))):
+    in_order = sorted(groups, key=lambda o: (*o[:2], len(o[2])))
+    for data, n, policy in in_order:
         plain = {o['seed']: o for o in groups.get((data, n, ''), [])}
-        lines.append([data, str(n), policy or 'none', *row(some, plain)])
+        cells = row(groups[data, n, policy], plain)
+        lines.append([data, str(n), policy or 'none', *cells])
     return '\n'.join(f'| {" | ".join(o)} |' for o in lines)
 
 def main(argv=None):
