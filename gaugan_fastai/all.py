@@ -52,6 +52,7 @@ from .layers import *
 from .critics import *
 from .segcritic import *
 from .losses import *
+from .augment import *
 from .turns import *
 from .pictures import *
 from .watch import *

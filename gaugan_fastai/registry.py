@@ -138,7 +138,7 @@ def register_data(
 
 # %% ../nbs/87_registry.ipynb #14b00021
 _everybodys = ('pretrained', 'mapping')   # options that every family has, see lesson 76
-handed_on = {}   # Option -> its reader: learners hand it on to a class that they share, and it can be typed all the same
+handed_on = {}   # Option -> its reader: it can be typed, although learners hand it on to a class they share
 
 def register_option(
     name:str,        # Of an argument

@@ -127,9 +127,10 @@ def paint(self:SynthesisGAN, xb, photo):
     "A picture in training, and what the terms may want to know besides: nothing here, where `photo` is not looked at"
     return self.generator(*xb), {}
 
+# %% ../nbs/23_turns.ipynb #75dabfd4
 @patch
 def shown(self:SynthesisGAN, xb, fake, photo, alike):
-    "What the critic gets to see; changed by `augment` in training, picture and photo of a map `alike` or each by itself"
+    "What the critic gets to see: in training `augment` changes it, picture and photo `alike` or each by itself"
     if self.augment is None or not self.training: return xb, fake, photo
     return self.augment.show(xb, fake, photo, alike)
 
