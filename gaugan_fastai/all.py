@@ -37,6 +37,7 @@ from .fast.regions import *
 from .data.drawing import *
 from .data.canvas import *
 from .data.daylight import *
+from .data.views import *
 from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
@@ -52,6 +53,7 @@ from .layers import *
 from .critics import *
 from .segcritic import *
 from .losses import *
+from .adams import *
 from .turns import *
 from .pictures import *
 from .watch import *
@@ -71,12 +73,14 @@ from .encoder import *
 from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
+from .models.resnet import *
 from .models.cyclegan import *
 from .models.spade import *
 from .models.clade import *
 from .models.ablation import *
 from .models.sean_generator import *
 from .models.sean import *
+from .models.oasis_generator import *
 from .models.oasis import *
 from .models.style import *
 from .styles import *
@@ -87,6 +91,7 @@ from .finetune import *
 from .segmenter import *
 from .metrics import *
 from .paintable import *
+from .wishes import *
 from .painter import *
 from .folders import *
 from .translator import *
