@@ -96,6 +96,7 @@ from .painter import *
 from .folders import *
 from .translator import *
 from .runs import *
+from .terminal import *
 from .demo import *
 from .uploads import *
 from .easel import *

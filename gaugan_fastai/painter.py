@@ -10,8 +10,9 @@ import numpy as np, torch
 from pathlib import Path
 from fastai.vision.all import patch
 from PIL import Image
-from .pictures import as_picture, fixed_size, generator_input, wanted_size
+from .pictures import as_picture, fixed_size, generator_input, seeded, wanted_size
 from .paintable import *
+from .registry import painting_options
 from .styles import unstyled
 from .basics import InputError
 from .wishes import Wishes, recent
@@ -50,8 +51,10 @@ class Painter(Wishes):
 @patch(as_prop=True)
 def takes(self:Painter):
     "Names of the arguments beside the map that change its pictures; 'style' where it can read a photo"
-    known = dict(codes=['style', 'style_map', 'codes'], z=['style']*('encoder' in self.gen.__dict__) + ['seed'])
-    return (*known.get(self.styles, []), *['instances']*bool(getattr(self.gen, 'edges', False)))
+    z = ['style']*('encoder' in self.gen.__dict__) + ['seed']
+    known = dict(codes=['style', 'style_map', 'codes'], z=z, chance=['seed'])
+    options = [o.name for o in painting_options(type(self.gen))]
+    return (*known.get(self.styles, []), *options, *['instances']*bool(getattr(self.gen, 'edges', False)))
 
 @patch
 def __repr__(self:Painter):
@@ -66,15 +69,16 @@ def __call__(self:Painter,
     style=None, # A photo; with z also a vector `[z_dim]`. None: the style that `seed` draws, or the usual codes
     codes=None, # Codes `[K,S]`, a list of them (one a block), or a dict: class -> codes that have its style
     instances=None, # For a model with instance edges: its instance map, a file, PIL image, array or tensor `[H,W]`
-    seed:int=0, # With z: the style that chance draws
+    seed:int=0, # With z, or a model that draws by chance: what is drawn
     size=None, # (H,W) of the picture; None: about as large as in training, in the shape of the map
     style_map=None, # Label map of the photo `style`
     ids=None, # What the numbers of arrays are, see `read`
+    **options, # Of the network itself, see `options_for`
 ) -> Image.Image:
     "Paint one label map; raise `InputError` for what the model cannot take"
     segmap = self.read(segmap, ids)
     [found] = self.styles_for(style, codes, seed or None, style_map, ids=ids)
-    return self.paint_in(found, segmap, size, instances)
+    return self.paint_in(found, segmap, size, instances, **options)
 
 @patch
 def paint_in(self:Painter,
@@ -82,11 +86,12 @@ def paint_in(self:Painter,
     segmap, # Library ids, `[1,H,W]`
     size=None, # See `Painter.__call__`
     instances=None, # See `Painter.__call__`
+    **options, # Of the network itself, see `options_for`
 ) -> Image.Image:
     "Paint one label map in a style that has been found"
     gen, size = self.gen, wanted_size(self.gen, segmap.shape[-2:], size or 'data', self.size)
     xb = generator_input(gen, segmap, fixed_size(gen) or size, instances=instances)
-    how = self._arguments(style, xb[0])
+    how = self.options_for(options) | self._arguments(style, xb[0])
     with self.lock, torch.no_grad(): return as_picture(gen(*self._kept_maps(xb), **how), size)
 
 # %% ../nbs/77_painter.ipynb #bdb66bd0
@@ -101,6 +106,7 @@ def _arguments(self:Painter, style, segmap):
     "What the generator is called with beside the maps `[1,H,W]`; raise `InputError` where a class has no style"
     if style is None: return {}
     if self.styles == 'z': return dict(z=style.to(segmap.device))
+    if self.styles == 'chance': return seeded(self.gen, dict(seed=style))
     each = style if isinstance(style, list) else [style]
     bare = [self.labels.codes[i] for i in sorted(set().union(*(unstyled(o, segmap) for o in each)))]
     if not bare: return dict(codes=style)

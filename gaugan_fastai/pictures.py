@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['to_u8', 'image_grid', 'input_pictures', 'check_pictures', 'as_batches', 'is_file', 'library_ids', 'paint_size',
-           'fixed_size', 'wanted_size', 'edge_input', 'generator_input', 'as_picture', 'paint_map', 'style_input',
-           'frozen']
+           'fixed_size', 'wanted_size', 'edge_input', 'generator_input', 'as_picture', 'paint_map', 'seeded',
+           'style_input', 'frozen']
 
 # %% ../nbs/26_pictures.ipynb #f11a00d3
 import numpy as np, torch
@@ -191,6 +191,16 @@ def paint_map(
     size = wanted_size(generator, ids.shape[-2:], size, trained)
     xb = generator_input(generator, ids, fixed_size(generator) or size, edges, instances)
     with torch.no_grad(): return as_picture(generator(*xb, **style), size)
+
+# %% ../nbs/26_pictures.ipynb #42c1e370
+def seeded(
+    generator, # Its `styles` says whether it draws by chance
+    options:dict, # What it is painted with, perhaps with a `seed`
+) -> dict: # For one that draws by chance `rng` in place of the seed, a `torch.Generator` on the CPU
+    "Turn a seed into what a generator that draws by chance is given"
+    if getattr(generator, 'styles', None) != 'chance' or options.get('seed') is None: return options
+    others = {k: v for k, v in options.items() if k != 'seed'}
+    return others | dict(rng=torch.Generator().manual_seed(options['seed']))
 
 # %% ../nbs/26_pictures.ipynb #b06b0a06
 def style_input(

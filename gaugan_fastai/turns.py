@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Turn', 'TurnsModel', 'check_photos', 'SynthesisGAN', 'generator_turn', 'critic_turn', 'GANAdam', 'turn_groups',
-           'network_groups', 'TurnsAdam']
+           'network_groups', 'SoloModel', 'TurnsAdam']
 
 # %% ../nbs/23_turns.ipynb #ce8941b2
 import torch
@@ -118,11 +118,14 @@ class SynthesisGAN(TurnsModel, GANModule):
     def critics(self): return {} if self.critic is None else dict(critic=self.critic)
     def rehearse(self, xb, target): self.paint(self.prepare(*xb), target)
 
+# %% ../nbs/23_turns.ipynb #7133da57
+def _maps_of(generator, xb): return (generator.maps(*xb),) if hasattr(generator, 'maps') else xb
+
 # %% ../nbs/23_turns.ipynb #75dabfd0
 @patch
 def prepare(self:SynthesisGAN, *xb):
     "The label maps of a batch, made and checked once by the generator's `maps`, where it has that"
-    return (self.generator.maps(*xb),) if hasattr(self.generator, 'maps') else xb
+    return _maps_of(self.generator, xb)
 
 @patch
 def paint(self:SynthesisGAN, xb, photo):
@@ -184,6 +187,32 @@ def turn_groups(model):
     return [o for o in groups if o]
 
 def network_groups(gan):
-    "The generator's groups (its `groups()`, or one), then the critic's"
+    "The generator's groups (its `groups()`, or one), then the critic's, where there is one"
     gen = gan.generator
-    return [*(gen.groups() if hasattr(gen, 'groups') else [list(gen.parameters())]), list(gan.critic.parameters())]
+    critics = [] if gan.critic is None else [list(gan.critic.parameters())]
+    return [*(gen.groups() if hasattr(gen, 'groups') else [list(gen.parameters())]), *critics]
+
+# %% ../nbs/23_turns.ipynb #b5667152
+def _own_losses(model, *xb, target, made=None): return model.generator.losses(*xb, photo=target)
+
+class SoloModel(TurnsModel):
+    """Hold a generator that learns without a critic: what it pays it says itself, as a diffusion model does.
+
+    `model(segmap)` paints. The generator's `losses(*xb, photo=)` gives its losses by name, or (a picture, the losses);
+    `xb` is what the generator reads, its own `maps` of it where it has that."""
+    critic = None
+    def __init__(self,
+        generator:nn.Module, # segmap (and edges) -> picture; has `losses`
+        names:tuple=(), # names of its losses, where they are known before the first batch
+    ): self.generator, self.names = generator, names
+
+    @property
+    def turns(self):
+        "One: the generator's"
+        return [Turn('generator', list(self.generator.parameters()), _own_losses, names=self.names)]
+
+    def make(self, *xb): return self.generator(*xb)
+    def prepare(self, *xb): return _maps_of(self.generator, xb)
+    def check(self, dl, xb, target): check_photos(dl, target)
+    def averaged(self): return {'': self.generator}
+    def rehearse(self, xb, target): self(*self.prepare(*xb), turn=_own_losses, target=target)

@@ -14,6 +14,7 @@ from .basics import InputError, arg
 from .data.layouts import open_photo
 from .encoder import as_style
 from .pictures import fixed_size, is_file, library_ids
+from .registry import painting_options
 from .styles import check_codes, fill_codes, gather, read_codes
 
 # %% ../nbs/d3_wishes.ipynb #2a2c9959
@@ -87,11 +88,12 @@ def _leave(names): return f'leave {" and ".join(map(arg, names))} out'
 
 @patch
 def styles_for(self:Wishes, style=None, codes=None, seed=None, style_map=None, samples=None, ids=None) -> list:
-    "List what the arguments of a call mean: z `[1,z_dim]`, codes `[1,K,S]`, or None for a model that has one style"
+    "List what the arguments of a call mean: z `[1,z_dim]`, codes `[1,K,S]`, a seed, or None for a model of one style"
     given = dict(style=style, codes=codes, seed=seed, samples=samples, style_map=style_map)
     asked = [k for k, v in given.items() if v is not None]
     if self.styles == 'codes': return [self._codes_for(asked, style, codes, style_map, ids)]
     if self.styles == 'z': return self._z_for(asked, style, seed or 0, samples or 1)
+    if self.styles == 'chance': return self._seeds_for(asked, seed or 0, samples or 1)
     what = f'the model has one style, it was trained without {arg("z_dim")}'
     if asked: raise InputError(what, _leave(asked), asked[0])
     return [None]
@@ -123,6 +125,26 @@ def encode(self:Wishes,
     image = open_photo(photo)
     read = lambda: as_style(self.gen, image, self.gen.z_dim)[0]
     with self.lock: return recent(self._last_styles, (image.size, image.tobytes()), read, 8)
+
+# %% ../nbs/d3_wishes.ipynb #b8bdc5c2
+@patch
+def _seeds_for(self:Wishes, asked, seed, samples):
+    "The seeds of pictures that are drawn by chance"
+    other = [o for o in asked if o not in ('seed', 'samples')]
+    if other: raise InputError('the model draws its pictures by chance', _leave(other), other[0])
+    return [seed + i for i in range(samples)]
+
+@patch
+def options_for(self:Wishes,
+    given:dict, # Options of the network by name; None: not given
+) -> dict:
+    "Give the options that are set; raise `InputError` for one that the network does not have"
+    known = [o.name for o in painting_options(type(self.gen))]
+    given = {k: v for k, v in given.items() if v is not None}
+    for k in given.keys() - known:
+        has = f'it has {" and ".join(map(arg, known))}' if known else f'leave {arg(k)} out'
+        raise InputError(f'a {type(self.gen).__name__} has no option {arg(k)} for painting', has, k)
+    return given
 
 # %% ../nbs/d3_wishes.ipynb #d8ae7311
 def _named(what, item): return str(item) if isinstance(item, (str, Path)) else what
