@@ -61,6 +61,7 @@ from .mixed import *
 from .saved import *
 from .trainer import *
 from .learner import *
+from .budget import *
 from .callbacks import *
 from .keeping import *
 from .spade import *

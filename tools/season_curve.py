@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, CancelValidException, set_seed
 from PIL import Image
-from gaugan_fastai.callbacks import TimeBudget
+from gaugan_fastai.budget import TimeBudget
 from gaugan_fastai.data.landscapes import landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.data.transforms import as_size
