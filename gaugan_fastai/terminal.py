@@ -73,10 +73,10 @@ def _network_in(model):
     from gaugan_fastai.basics import InputError
     from gaugan_fastai.keeping import read_json
     from gaugan_fastai.paintable import model_folder
-    from gaugan_fastai.pretrained import network_folders
+    from gaugan_fastai.pretrained import network_folders, pretrained_folder
     from gaugan_fastai.registry import network_named
     try:
-        first, *_ = network_folders(model_folder(model)).values()
+        first, *_ = network_folders(pretrained_folder(model_folder(model))).values()
         found = network_named(read_json(first/'model.json').get('model'))
     except InputError: return None
     return found and found.cls

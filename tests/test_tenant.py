@@ -13,6 +13,7 @@ from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.learner import PaintingLearner
+from gaugan_fastai.models.spade import SPADEGenerator, norm_learner
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pictures import seeded
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
@@ -243,3 +244,19 @@ def test_a_process_of_its_own_is_stopped_as_by_ctrl_c(monkeypatch):
         prepare_process()
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally: signal.signal(signal.SIGTERM, before)
+
+# -- a norm's learner is a few lines -----------------------------------------------------------------------------
+
+def test_a_learner_of_a_norm_is_the_generator(dls):
+    "`norm_learner` puts SPADE's critic, losses and average around it, in the order of the columns"
+    dls = PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=2)
+    def generator(w): return SPADEGenerator(dls.n_classes, w.ngf, nhidden=w.nhidden)
+    learn = norm_learner(dls, generator, 'spade', dict(ngf=4), 'cpu', ndf=8, l1=1., perceptual=None, terms=dict(mine=lambda turn: turn.fake.mean()))
+    assert (learn.model.generator.ngf, learn.model.generator.nhidden, learn.model.critic.ndf) == (4, 32, 8)
+    assert list(learn.model.terms) == ['feat', 'l1', 'mine'] and learn.model_average.decay == .999
+    with pytest.raises(InputError, match='27'): norm_learner(dls, generator, 'spade', {}, preset='27')
+
+def test_options_of_a_learner_are_those_of_what_it_delegates_to():
+    for family in 'spade', 'clade':
+        names = [o.name for o in registry.family_named(family).options()]
+        assert {'preset', 'ngf', 'ndf', 'feat', 'perceptual', 'l1', 'average'} <= set(names) and not {'lr', 'suited', 'asked'} & set(names)
