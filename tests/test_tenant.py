@@ -16,7 +16,7 @@ from gaugan_fastai.learner import PaintingLearner
 from gaugan_fastai.models.spade import SPADEGenerator, norm_learner
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pictures import seeded
-from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from gaugan_fastai.pretrained import from_pretrained, model_config, save_pretrained
 from gaugan_fastai.registry import painting_options, register, register_learner
 from gaugan_fastai.terminal import end_output, generate_parser, prepare_process, sentence_of, tell_painted, train_parser
 from gaugan_fastai.turns import SoloModel, network_groups
@@ -252,7 +252,7 @@ def test_a_learner_of_a_norm_is_the_generator(dls):
     dls = PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=2)
     def generator(w): return SPADEGenerator(dls.n_classes, w.ngf, nhidden=w.nhidden)
     learn = norm_learner(dls, generator, 'spade', dict(ngf=4), 'cpu', ndf=8, l1=1., perceptual=None, terms=dict(mine=lambda turn: turn.fake.mean()))
-    assert (learn.model.generator.ngf, learn.model.generator.nhidden, learn.model.critic.ndf) == (4, 32, 8)
+    assert (learn.model.generator.ngf, learn.model.generator.nhidden, model_config(learn.model.critic)['ndf']) == (4, 32, 8)
     assert list(learn.model.terms) == ['feat', 'l1', 'mine'] and learn.model_average.decay == .999
     with pytest.raises(InputError, match='27'): norm_learner(dls, generator, 'spade', {}, preset='27')
 
