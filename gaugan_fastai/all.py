@@ -37,6 +37,7 @@ from .fast.regions import *
 from .data.drawing import *
 from .data.canvas import *
 from .data.daylight import *
+from .data.views import *
 from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
@@ -53,6 +54,7 @@ from .critics import *
 from .segcritic import *
 from .losses import *
 from .augment import *
+from .adams import *
 from .turns import *
 from .pictures import *
 from .watch import *
@@ -60,6 +62,7 @@ from .mixed import *
 from .saved import *
 from .trainer import *
 from .learner import *
+from .budget import *
 from .callbacks import *
 from .keeping import *
 from .spade import *
@@ -72,12 +75,14 @@ from .encoder import *
 from .registry import *
 from .models.trunk import *
 from .models.pix2pix import *
+from .models.resnet import *
 from .models.cyclegan import *
 from .models.spade import *
 from .models.clade import *
 from .models.ablation import *
 from .models.sean_generator import *
 from .models.sean import *
+from .models.oasis_generator import *
 from .models.oasis import *
 from .models.style import *
 from .styles import *
@@ -88,10 +93,12 @@ from .finetune import *
 from .segmenter import *
 from .metrics import *
 from .paintable import *
+from .wishes import *
 from .painter import *
 from .folders import *
 from .translator import *
 from .runs import *
+from .terminal import *
 from .demo import *
 from .uploads import *
 from .easel import *

@@ -6,12 +6,13 @@
 __all__ = ['commands', 'doctor', 'train', 'generate', 'translate', 'paint', 'convert', 'demo', 'main']
 
 # %% ../nbs/79_cli.ipynb #410a5dff
-import argparse, inspect, os, re, shlex, shutil, signal, sys, warnings
+import argparse, shlex, shutil, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from fastcore.script import anno_parser
 from typing import Annotated
-from .options import add_option, count, decoding, hw, positive, table, void_class
+from .options import count, decoding, hw, positive, table, void_class
+from .terminal import end_output, generate_parser, prepare_process, sentence_of, tell_painted, train_parser
 
 # %% ../nbs/79_cli.ipynb #dc9575f6
 def doctor(
@@ -88,65 +89,24 @@ def train(
     except KeyboardInterrupt as e: raise KeyboardInterrupt(f'{e}; --resume goes on') from e
     _ended(run)
 
-# %% ../nbs/79_cli.ipynb #6923a2b1
-_of_runs = ('path','model_dir')   # what a run gives its learner itself
-
-def _model_of(argv):
-    "The model that is asked for, before anything else is read"
-    p = argparse.ArgumentParser('gaugan train', add_help=False, allow_abbrev=False)
-    p.add_argument('--model', default=inspect.signature(train).parameters['model'].default)
-    return p.parse_known_args(argv)[0].model
-
-def _other_options(shown):
-    "The options of all data and models that are not among the names `shown`"
-    from gaugan_fastai.registry import families, sources
-    found = [o for f in families.values() for o in f.options()] + [o for s in sources.values() for o in s.options]
-    return {o.name: o for o in found if o.name not in shown}.values()
-
-def _train_parser(argv):
-    "The parser of `gaugan train` for the model that `argv` names"
-    from gaugan_fastai.registry import families, family_named, load_families, source_of
-    load_families()
-    family,shown = family_named(_model_of(argv)),{*inspect.signature(train).parameters, *_of_runs}
-    p,source = anno_parser(train, prog='gaugan train'),source_of(family)
-    for title,options in (('the data', source.options), (f'the model {family.name}', family.options())):
-        group = p.add_argument_group(f'options of {title}')
-        for o in options:
-            if o.name not in shown: add_option(group, o)
-            shown.add(o.name)
-    for o in _other_options(shown): add_option(p, o, hidden=True)
-    n,(h,w) = source.n_paths,source.size
-    others = ', '.join(sorted(families.keys() - {family.name}))
-    learns = f'The model {family.name} learns from {n} path{"s"*(n > 1)}: {source.words}'
-    usual = f'Unless you say otherwise its pictures are {h}x{w}, {source.bs} a step'
-    p.epilog = f'{learns}. {usual}. Other models: {others}; gaugan train --model NAME --help shows their options.'
-    return p
-
 # %% ../nbs/79_cli.ipynb #1021aec9
-def _painted(res, words, out):
-    "Say what became of a folder of files; 1 where any of them could not be painted"
-    from gaugan_fastai.basics import typed
-    bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
-    for o in bad.values(): print(f'not painted: {typed(o)}', file=sys.stderr)
-    print(f'{len(res)-len(bad)} of {len(res)} {words}: {out}')
-    return int(bool(bad))
-
 def generate(
     model:Path,          # A run, a folder with model.safetensors and model.json, or a name, such as landscapes_style
     maps:Path,           # A folder of label maps, or one label map
     out:Path='painted',  # Folder for the pictures
     size:hw=None,        # Height x width of the pictures (default: as large as in training, in the shape of the map)
     instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps; or a file
-    seed:int=None,       # For a model trained with --z-dim: draws the style, one for all maps (default: 0)
+    seed:int=None,       # For a model that draws by chance, as with --z-dim: what is drawn for all maps (default: 0)
     style:Path=None,     # For a model trained with --z-dim, or a SEAN: a photo to take the style from
     style_map:Path=None, # For a SEAN with --style: the label map of that photo
-    samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png ..., from --seed on
+    samples:count=None,  # For a model that draws by chance: pictures of each map, NAME_0.png ..., from --seed on
+    **options            # Of the network, see its own help: gaugan generate MODEL --help
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.folders import paint_folder
     from gaugan_fastai.painter import Painter
-    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map)
-    return _painted(res, 'maps painted', out)
+    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map, **options)
+    return tell_painted(res, 'maps painted', out)
 
 # %% ../nbs/79_cli.ipynb #ca4dca21
 def translate(
@@ -159,7 +119,7 @@ def translate(
     "Translate every photo of a folder; exit 1 if any of them cannot be read"
     from gaugan_fastai.translator import Translator, translate_folder
     res = translate_folder(Translator(model, reverse), photos, out, size)
-    return _painted(res, 'photos translated', out)
+    return tell_painted(res, 'photos translated', out)
 
 # %% ../nbs/79_cli.ipynb #9a1c0002
 _models = Annotated[Path, dict(opt=False, nargs='*', metavar='model')]
@@ -252,35 +212,11 @@ def _top_parser():
     p.add_argument('--version', action='version', version=f'gaugan_fastai {version("gaugan_fastai")}')
     return p
 
-# %% ../nbs/79_cli.ipynb #b38b6ab0
-def _sentence(e):
-    "What to say about an error; None for one that is a fault of ours"
-    from gaugan_fastai.basics import InputError, typed
-    if isinstance(e, InputError): return typed(e)
-    if isinstance(e, BrokenPipeError): return 'the output was closed before all was said'
-    if isinstance(e, OSError):
-        what = f'{e.filename or "a file or the output"} cannot be read or written ({e.strerror or e})'
-        return f'{what}: look at its folder, its permissions and the room on the disk'
-    if isinstance(e, MemoryError) or isinstance(e, RuntimeError) and re.search('out of memory|allocate memory', str(e)):
-        return 'the memory is not enough: choose a smaller --size, --bs or --ngf'
-
-def _end_output():
-    "Write out what stdout holds; where it takes no more, let Python's own attempt at the end go nowhere"
-    try: sys.stdout.flush()
-    except (OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-# %% ../nbs/79_cli.ipynb #7a36ff6e
-def _prepare_process():
-    "Set up signals and output of a process that is ours"
-    for o in (getattr(signal, o, None) for o in ('SIGTERM','SIGHUP')):
-        if o is not None and signal.getsignal(o) is signal.SIG_DFL: signal.signal(o, signal.default_int_handler)
-    for o in (sys.stdout,sys.stderr):
-        if hasattr(o, 'reconfigure'): o.reconfigure(errors='backslashreplace')
-
 # %% ../nbs/79_cli.ipynb #f08d2a95
 def _options(name, argv):
     "What was typed after a command, by name"
-    if commands[name] is train: options = vars(_train_parser(argv).parse_intermixed_args(argv))
+    if commands[name] is train: options = vars(train_parser(train, argv).parse_intermixed_args(argv))
+    elif commands[name] is generate: options = vars(generate_parser(generate, argv).parse_args(argv))
     else: options = vars(anno_parser(commands[name], prog=f'gaugan {name}').parse_args(argv))
     return {k: v for k,v in options.items() if k not in ('pdb','xtra')}
 
@@ -292,7 +228,7 @@ def _run(name, argv):
         return code,None
     except KeyboardInterrupt as e: return 1,str(e) or 'stopped'
     except Exception as e:
-        words = _sentence(e)
+        words = sentence_of(e)
         if words is None: raise
         return 1,words
 
@@ -300,7 +236,7 @@ def main(
     argv:list=None, # What was typed after `gaugan`; None: `sys.argv`
 ) -> int:
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
-    if argv is None: _prepare_process()
+    if argv is None: prepare_process()
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
     warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     name = _top_parser().parse_args(argv[:1]).command
@@ -308,5 +244,5 @@ def main(
     try:
         if words: print(f'gaugan {name}:', *words.split('\n'), file=sys.stderr)   # in one line
     except OSError: pass   # nobody listens
-    if sys.stdout is not None: _end_output()
+    if sys.stdout is not None: end_output()
     return code

@@ -83,11 +83,13 @@ def paint_folder(
     samples:int=None, # Pictures a map, of `seed`, `seed + 1` ...
     style_map=None, # Label map of the photo `style`
     codes=None, # See `Painter.__call__`
+    **options, # Of the network itself, see `Painter.options_for`
 ) -> dict: # Path -> picture written (a list of them with `samples`), or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     painter, out, maps = model if isinstance(model, Painter) else Painter.around(model), Path(out), files_of(maps)
     files, partner = targets(maps, out, samples), _partners(painter.gen, instances, maps)
     styles = painter.styles_for(style, codes, seed, style_map, samples)
-    def paint(fn): return [painter.paint_in(o, painter.read(fn), size, partner(fn)) for o in styles]
+    options = painter.options_for(options)
+    def paint(fn): return [painter.paint_in(o, painter.read(fn), size, partner(fn), **options) for o in styles]
     res = paint_each(files, out, paint)
     return {fn: o if samples or isinstance(o, InputError) else o[0] for fn, o in res.items()}

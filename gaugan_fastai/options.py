@@ -125,6 +125,13 @@ def reader_for(
     return or_none(reader) if reader not in (None, bool) and can_be_none else reader
 
 # %% ../nbs/86_options.ipynb #3a40ed1c
+def _own(func):
+    "Names of a function's arguments, and of those of functions that it delegates to, but not to a class"
+    code, to = getattr(func, '__code__', None), getattr(func, '__delwrap__', None)
+    if code is None: return set()
+    names = {*code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]}
+    return names if to is None or to.__name__ == '__init__' else names | _own(to)
+
 def options_of(
     func:Callable,     # A function whose arguments have comments
     readers:dict=None, # Name -> reader, where annotation and default do not say it; None: it cannot be typed
@@ -132,10 +139,8 @@ def options_of(
     "List the arguments of a function that can be typed"
     func = inspect.unwrap(func)
     params,words = inspect.signature(func).parameters,docments(func)
-    code = getattr(func, '__code__', None)
-    own,readers = (),dict(readers or {})
-    if code is not None: own = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
-    found = {k: o for k,o in params.items() if code is None or k in own or k in readers}
+    own,readers = _own(func) or params,dict(readers or {})
+    found = {k: o for k,o in params.items() if k in own or k in readers}
     chosen = {k: reader_for(o.annotation, o.default) for k,o in found.items()} | readers
     return [Option(k, chosen[k], words.get(k) or '', o.default) for k,o in found.items() if chosen[k]]
 

@@ -6,7 +6,7 @@
 __all__ = ['networks', 'checkpoints', 'sources', 'handed_on', 'families', 'Network', 'arguments', 'register', 'Checkpoint',
            'register_checkpoint', 'shape_of', 'classes_read', 'start_size', 'Source', 'register_data',
            'register_option', 'Family', 'register_learner', 'load_families', 'network_named', 'network_of',
-           'checkpoints_like', 'family_named', 'source_of']
+           'checkpoints_like', 'family_named', 'source_of', 'painting_options']
 
 # %% ../nbs/87_registry.ipynb #14b00009
 import importlib, inspect, pkgutil
@@ -238,3 +238,11 @@ def source_of(
     if family.data not in sources: load_families()
     if family.data in sources: return sources[family.data]
     raise InputError(f'the model {family.name} learns from {family.data!r}', f'known are {", ".join(sorted(sources))}')
+
+# %% ../nbs/87_registry.ipynb #b9e005be
+def painting_options(
+    cls:type, # A class of networks
+) -> list:    # Of `Option`; [] for one that paints in one way
+    "List what its networks can be told when they paint: the arguments of `forward` that the class names in `painting`"
+    names = getattr(cls, 'painting', ())
+    return [o for o in options_of(cls.forward) if o.name in names] if names else []

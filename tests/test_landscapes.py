@@ -6,7 +6,9 @@ from PIL import Image
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data import canvas, daylight
 from gaugan_fastai.data.canvas import Canvas, fbm
+from gaugan_fastai.data.canvas import GRASS, SAND, SKY, SUN, TREE, WATER
 from gaugan_fastai.data.landscapes import *
+from gaugan_fastai.data.views import *
 
 ROOT = Path(__file__).parent.parent
 LABELS = landscape_labels()
@@ -228,3 +230,32 @@ def test_codes_and_colours_belong_together():
     labels = canvas.landscape_labels()
     assert labels.codes == canvas.landscape_codes and (labels.palette == canvas.landscape_palette).all()
     assert labels.table[:20].tolist() == [*range(19), -1]
+
+# -- what is read off a map ------------------------------------------------------------------------------------
+
+def test_small_helpers_of_pictures():
+    assert lerp(0, 10, .3) == 3 and (clamped(np.array([-1., .5, 2.])) == [0, .5, 1]).all()
+    assert any_class(WATER, SAND)[np.array([WATER, SKY, SAND])].tolist() == [True, False, True]
+    assert rgb32(1, 2, 3).shape == (3, 1, 1) and rgb32(1, 2, 3).dtype == np.float32
+    assert used_rows(np.array([[0, 0], [1, 0], [0, 1], [0, 0]])) == slice(1, 3)
+    assert neighbours(np.arange(9.).reshape(3, 3)).tolist() == [[16]]
+
+@pytest.mark.numeric
+def test_a_blur_keeps_what_there_is():
+    mask = np.zeros((48, 64))
+    mask[10:30, 20:44] = 1
+    blurred = soft_mask(mask, 12)
+    assert abs(blurred.mean() - mask.mean()) < .01 and blurred.max() < 1.01   # blocks at the rim count a little more
+    assert np.abs(soft_mask(np.ones((48, 64)), 12) - 1).max() < 1e-5
+
+def test_runs_of_ids():
+    first, last = runs_along(np.array([[5, 5, 2, 7, 7]]), 1)
+    assert first.tolist() == [[0, 0, 2, 3, 3]] and last.tolist() == [[1, 1, 2, 4, 4]]
+
+def test_a_view_reads_horizon_and_distance_off_the_map():
+    seg = np.full((64, 64), SKY, np.uint8)
+    seg[40:], seg[20:40, 30:34], seg[5, 50] = GRASS, TREE, SUN
+    view = SceneView(seg, draw_style(3), 0)
+    assert abs(view.horizon - 40/64) < 1e-9 and view.side < 0   # the sun is on the right
+    assert view.base[30, 31] == 39 and view.depth[63, 0] > .9 > view.depth[41, 0]
+    assert view.ground_noise().shape == (64, 64) and not view.healed(np.ones((64, 64), np.float32))[~view.border].max() > 1

@@ -22,6 +22,7 @@ from gaugan_fastai.pictures import paint_map
 from gaugan_fastai.pretrained import save_pretrained
 from gaugan_fastai.runs import Run
 from gaugan_fastai.styles import crossover
+from gaugan_fastai.wishes import Wishes
 
 labels, pretend = landscape_labels(), torch.device('pretend', 0)
 K = labels.n_classes
@@ -354,3 +355,11 @@ def test_a_folder(kind, kw, tmp_path):
     for o in ('0.png', '1.png'): assert gap(Image.open(tmp_path/'out'/o), painter(folder/o, **kw)) <= 1
     again = paint_folder(painter.gen, [folder/'0.png'], tmp_path/'again', **kw)
     assert gap(Image.open(again[folder/'0.png']), Image.open(tmp_path/'out/0.png')) <= 1
+
+def test_wishes_are_what_a_painter_understands():
+    gen = load_model('landscapes_style')
+    wishes, painter = Wishes(gen), Painter('landscapes_style')
+    assert (wishes.styles, wishes.size) == ('z', painter.size) and wishes.labels.codes == painter.labels.codes
+    [mine], [its] = wishes.styles_for(seed=3), painter.styles_for(seed=3)
+    assert torch.equal(mine, its)
+    with pytest.raises(InputError, match='one style for a whole picture'): wishes.styles_for(codes=torch.zeros(19, 32))

@@ -22,7 +22,7 @@ import torch
 from fastai.vision.all import Callback, cast, set_seed
 from torch.utils.flop_counter import FlopCounterMode
 from ablation import loaders, segmenter_of
-from gaugan_fastai.callbacks import TimeBudget
+from gaugan_fastai.budget import TimeBudget
 from gaugan_fastai.core import InputError
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.metrics import paint_all, score_pictures

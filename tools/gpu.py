@@ -222,7 +222,7 @@ def run_cell(source, names):
 @contextmanager
 def small(a, seconds):
     "Fits end after some seconds, few scenes are drawn; on a CPU they are small and so are the networks"
-    from gaugan_fastai.callbacks import TimeBudget
+    from gaugan_fastai.budget import TimeBudget
     from gaugan_fastai.data.paired import PairedDataLoaders
     from gaugan_fastai.learner import SynthesisLearner
     from gaugan_fastai.models import pix2pix, sean, spade

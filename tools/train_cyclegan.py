@@ -9,14 +9,14 @@ Minutes are those of the processor: a pause costs nothing. Every two minutes the
 `--resume` goes on with it) and 64 places are measured, which is not counted: a line of OUT/scores.csv each. At the end
 OUT holds the generators, scores.json with those who learn nothing beside, and pictures.png: A, as B, the truth.
 """
-import argparse, csv, json
+import argparse, csv, json, time
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
 from PIL import Image
-from train_style import Spent as OfProcessor
-from fastai.vision.all import Callback, DataLoader, DataLoaders, Tensor, set_seed
+from fastai.vision.all import DataLoader, DataLoaders, Tensor, set_seed
+from gaugan_fastai.budget import TimeBudget
 from gaugan_fastai.callbacks import ModelAverage
 from gaugan_fastai.critics import PatchCritic
 from gaugan_fastai.data.unpaired import UnpairedDataLoaders, scene_of_kind
@@ -63,28 +63,13 @@ def pair_loaders(a, b, bs):
     dls.n_inp = 1
     return dls
 
-class Spent(OfProcessor):
-    "What lies between `pause` and `go` is free"
-    def pause(self): self.paused = self.clock()
-    def go(self): self.start += self.clock() - self.paused
+class Scores:
+    "Measure and save a training; a `look` of its `TimeBudget`"
+    def __init__(self, a, test): self.a, self.test = a, test
 
-class Scores(Callback):
-    "Measure and save every few minutes of the budget"
-    order, run_valid = 80, False
-    def __init__(self, a, budget, test): self.a, self.budget, self.test, self.next = a, budget, test, a.every
-    def before_fit(self):
-        while self.next <= self.budget.spent: self.next += self.a.every
-
-    def after_batch(self):
-        if self.budget.total() < self.next: return
-        self.next += self.a.every
-        self.budget.pause()
-        self.note()
-        self.budget.go()
-
-    def note(self):
-        out, learn = Path(self.a.out), self.learn
-        row = dict(minutes=round(self.budget.total(), 2), steps=learn.model_average.t)
+    def __call__(self, budget):
+        out, learn = Path(self.a.out), budget.learn
+        row = dict(minutes=round(budget.total(), 2), steps=learn.model_average.t)
         row |= self.test(translated(learn, self.test.a))
         row |= {k: round(v, 3) for k, v in learn.loss_means.means('train').items()}
         print(row, flush=True)
@@ -138,9 +123,10 @@ def train(a, test):
     if a.resume:
         learn.load('last')
         done = json.loads((Path(a.out)/'progress.json').read_text())
-    budget = Spent(a.minutes, done['minutes'])
+    look = Scores(a, test)
+    budget = TimeBudget(a.minutes, time.process_time, done['minutes'], look=look, every=a.every)
     with learn.no_bar(), learn.no_logging():
-        learn.fit_constant_linear(500, 500, cbs=[budget, Scores(a, budget, test)])
+        learn.fit_constant_linear(500, 500, cbs=budget)
     return learn
 
 def words(a, steps):

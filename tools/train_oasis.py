@@ -14,7 +14,8 @@ apart pictures of one map are (`diversity`). A line of OUT/scores.jsonl each tim
 import argparse, json, time
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, CancelFitException, CancelTrainException, set_seed
+from fastai.vision.all import set_seed
+from gaugan_fastai.budget import TimeBudget
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
@@ -61,41 +62,28 @@ class Judge:
         columns = np.stack([to_u8(sample(gen, self.maps[i], seeds, 0)) for i in rows], 1)
         return image_grid(self.labels.colorize(self.maps[:8]), to_u8(self.photos[:8]), *columns)
 
-class Budget(Callback):
-    "End the fit after so many minutes of processor time, some of them spent before; save and score now and then"
-    order, run_valid = 45, False   # after ModelAverage and before the Recorder
-    def __init__(self, a, judge, spent, steps): self.a, self.judge, self.spent, self.steps = a, judge, spent, steps
-    def before_fit(self): self.last, self.next = time.process_time(), self.spent + self.a.every
-    def tick(self):
-        now = time.process_time()
-        self.spent, self.last = self.spent + (now - self.last)/60, now
-    def before_batch(self):
-        if self.spent >= self.a.minutes: raise CancelTrainException()
-    def after_batch(self):
-        self.tick()
-        self.steps += 1
-        if self.spent >= min(self.next, self.a.minutes): self.look()
-    def before_epoch(self):
-        if self.spent >= self.a.minutes: raise CancelFitException()
-    def look(self):
-        "Save, write, score: this is not counted"
-        a, learn, self.next = self.a, self.learn, self.spent + self.a.every
+class Look:
+    "Save, write and score a training now and then; none of it is counted, see `TimeBudget`"
+    def __init__(self, a, judge): self.a, self.judge = a, judge
+
+    def __call__(self, budget):
+        a, learn, minutes = self.a, budget.learn, budget.total()
+        steps = learn.model_average.t   # of all processes
         losses = {k: round(v, 3) for k, v in learn.loss_means.means('train').items()}
         learn.save('last')
         words = f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), '
-        words += f'{self.spent:.1f} minutes of one core, '
-        words += f'{self.steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
+        words += f'{minutes:.1f} minutes of one core, '
+        words += f'{steps} steps of {a.bs}; tools/train_oasis.py --model {a.model} --lr {a.lr:g}'
         words += ' --grain'*a.grain
         with learn.painting() as gen, torch.random.fork_rng():
             encoder = gen.__dict__.get('encoder')
             how = dict(encoder=encoder, half=True, size=[a.size]*2)
             save_pretrained(gen, a.out/'model', learn.dls.labels, 'Apache-2.0', words, **how)
-            line = dict(model=a.model, grain=a.grain, seed=a.seed, minutes=round(self.spent, 2), steps=self.steps)
+            line = dict(model=a.model, grain=a.grain, seed=a.seed, minutes=round(minutes, 2), steps=steps)
             line |= dict(**self.judge.scores(gen), losses=losses)
-            save_picture(self.judge.grid(gen), a.out/f'samples/{self.spent:06.2f}.png')
+            save_picture(self.judge.grid(gen), a.out/f'samples/{minutes:06.2f}.png')
         with open(a.out/'scores.jsonl', 'a') as f: f.write(json.dumps(line) + '\n')
         print(json.dumps(line), flush=True)
-        self.last = time.process_time()
 
 def learner(a):
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=8, size=a.size, bs=a.bs, seed=FIRST)
@@ -113,9 +101,9 @@ def train(a, judge):
     if a.resume:
         learn.load('last')
         told = [json.loads(o) for o in (a.out/'scores.jsonl').read_text().splitlines()]
-    last = told[-1] if told else dict(minutes=0., steps=0)
+    last = told[-1] if told else dict(minutes=0.)
     (a.out/'samples').mkdir(parents=True, exist_ok=True)
-    budget = Budget(a, judge, last['minutes'], last['steps'])
+    budget = TimeBudget(a.minutes, time.process_time, last['minutes'], look=Look(a, judge), every=a.every)
     with learn.no_logging(): learn.fit(10**6, a.lr, cbs=budget)
 
 def main(argv=None):

@@ -17,8 +17,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import CancelFitException, set_seed
-from gaugan_fastai.callbacks import Keep, TimeBudget
+from fastai.vision.all import set_seed
+from gaugan_fastai.budget import TimeBudget
+from gaugan_fastai.callbacks import Keep
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, render
@@ -56,25 +57,13 @@ def make_dls(run, n, seed, n_valid=32, size=64, bs=8, **how):
     train = mixed_scenes(n, size, run/'scenes.npz')
     return PairedDataLoaders.from_pairs(train, valid, landscape_labels(), size, bs, seed=seed, **how)
 
-class Budget(TimeBudget):
-    "A `TimeBudget` in minutes of a clock, of which a part is spent already, and which may stop before its end"
-    def __init__(self, minutes, spent=0., part=None, clock=time.process_time):
-        super().__init__(minutes, clock)
-        self.spent, self.part = spent, part
-    def before_fit(self):
-        super().before_fit()
-        self.start -= 60*self.spent
-    def before_batch(self):
-        if self.part and self.clock() - self.start > 60*(self.spent + self.part): raise CancelFitException()
-        super().before_batch()
-
 class KeepSpent(Keep):
     "A `Keep` that also writes how many minutes and steps the run has had"
     def _save(self):
         super()._save()
-        steps, budget = self.learn.model_average.t, self.learn.budget
+        steps, budget = self.learn.model_average.t, self.learn.time_budget
         where = torch.cuda.get_device_name() if self.learn.dls.device.type == 'cuda' else 'one core'
-        text = json.dumps(dict(minutes=round((budget.clock() - budget.start)/60, 2), steps=steps, where=where))
+        text = json.dumps(dict(minutes=round(budget.total(), 2), steps=steps, where=where))
         (Path(self.path)/'spent.json').write_text(text)
 
     def after_fit(self): self._save()
@@ -121,7 +110,7 @@ def main(argv=None):
         raise InputError(f'the run has had its {a.minutes} minutes', 'give more with --minutes')
     clock = time.process_time if a.device == 'cpu' else time.monotonic
     if a.device != 'cpu': torch.set_float32_matmul_precision('high')
-    cbs = [Budget(a.minutes, spent['minutes'], a.part, clock), KeepSpent('last', 1, run)]
+    cbs = [TimeBudget(a.minutes, clock, spent['minutes'], a.part), KeepSpent('last', 1, run)]
     with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
     return 0
 

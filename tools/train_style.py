@@ -15,25 +15,14 @@ from pathlib import Path
 import torch
 from torch import nn
 from fastai.vision.all import set_seed
-from gaugan_fastai.callbacks import Keep, TimeBudget
+from gaugan_fastai.budget import TimeBudget
+from gaugan_fastai.callbacks import Keep
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.encoder import EncodedGAN
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 
 FIRST = 1000    # seed of the first scene; the lesson and its tests look at scenes below it
-
-class Spent(TimeBudget):
-    "A budget of processor time, part of which an earlier process has spent"
-    def __init__(self, minutes, spent=0.):
-        super().__init__(minutes, clock=time.process_time)
-        self.spent = spent
-
-    def before_fit(self):
-        super().before_fit()
-        self.start -= 60*self.spent
-
-    def total(self): return (self.clock() - self.start)/60
 
 class Checkpoints(Keep):
     "Save the training and how many minutes it has had"
@@ -54,7 +43,7 @@ def train(a):
     learn = spade_learner(dls, 'cpu', ngf=a.ngf, l1=a.l1, reuse_fake=True, **styles)
     if a.resume: learn.load(Path(a.checkpoints).resolve()/'last')
     spent = json.loads((Path(a.checkpoints)/'progress.json').read_text())['minutes'] if a.resume else 0.
-    budget = Spent(a.minutes, spent)
+    budget = TimeBudget(a.minutes, time.process_time, spent)
     cbs = [budget]
     if a.checkpoints:
         Path(a.checkpoints).mkdir(parents=True, exist_ok=True)

@@ -8,136 +8,34 @@ __all__ = ['Scene', 'render', 'draw_landscape', 'write_landscapes', 'draw_layout
 # %% ../../nbs/a3_data.landscapes.ipynb #7a487518
 import math
 from collections import namedtuple
-from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 from ..core import InputError
 from .canvas import *
 from .daylight import check_style, draw_style
+from .views import *
 
 _all_ = ['draw_layout', 'draw_style', 'landscape_labels']
-
-# %% ../../nbs/a3_data.landscapes.ipynb #22541c46
 _F = np.float32
-def _mix(a, b, t): return a + (b-a)*t
-def _clip(x, low=0., high=1.): return np.minimum(np.maximum(x, _F(low)), _F(high))
-
-# %% ../../nbs/a3_data.landscapes.ipynb #0936955b
-@lru_cache(maxsize=32)
-def _is(*ids): return np.isin(np.arange(len(landscape_codes)), ids)
-
-def _rgb(*c): return np.array(c, _F)[:, None, None]
-
-# %% ../../nbs/a3_data.landscapes.ipynb #39221141
-def _soft(mask, cells):
-    "Blur `[H,W]`: average blocks of pixels, about `cells` of them to the height, and join the averages smoothly"
-    x, block = mask.astype(_F), max(1, round(mask.shape[0]/cells))
-    for n in mask.shape:
-        c = -(-n//block)
-        blocks = x.take(np.arange(c*block).clip(0, n-1), axis=0).reshape(c, block, -1)
-        x = blocks.sum(1).T*_F(1/block)
-    for n in mask.shape:
-        c = -(-n//block)
-        lattice = x.take(np.arange(-2, c+2).clip(0, c-1), axis=0)
-        x = join_lattice(lattice, (pixel_centres(n)*n/block+.5)/(c+1), c+1).T
-    return np.ascontiguousarray(x)
-
-def _rows(mask):
-    some = mask.any(1)
-    return slice(int(some.argmax()), len(some)-int(some[::-1].argmax()))   # from the first to the last in use
-
-# %% ../../nbs/a3_data.landscapes.ipynb #3acfc0ab
-def _runs(ids, axis):
-    "First and last index of the run of equal ids that a pixel lies in, along an axis"
-    ids = ids if axis == 0 else np.ascontiguousarray(ids.T)
-    i = np.arange(len(ids), dtype=np.int32)[:, None]
-    step, edge = ids[1:] != ids[:-1], np.ones((1, ids.shape[1]), bool)
-    first = np.maximum.accumulate(np.concatenate([edge, step])*i, 0)
-    last = len(ids)-1-np.maximum.accumulate(np.concatenate([edge, step[::-1]])*i, 0)[::-1]
-    return (first, last) if axis == 0 else (first.T, last.T)
-
-# %% ../../nbs/a3_data.landscapes.ipynb #4b4fe9a2
-_flat, _air = _is(GRASS, FIELD, SAND, WATER, ROAD), _is(SKY, CLOUD, SUN, MOON)
-_stands = _is(TREE, FIR, ROCK, WALL, ROOF, WINDOW)
-_thing = np.where(_is(ROOF, WINDOW), WALL, np.arange(len(landscape_codes))).astype(np.uint8)     # a house is one thing
-
-class _View:
-    "What the painter reads off a label map and a style: horizon, distance, runs, sun; colours as float32 `[3,1,1]`"
-    def __init__(self, seg, style, seed):
-        self.seg, self.seed, (self.h, self.w) = seg, seed, seg.shape
-        self.aspect, self.rows, self.cols = self.w/self.h, pixel_centres(self.h), pixel_centres(self.w)
-        self.y, self.x = self.rows[:, None].astype(_F), (self.cols*self.aspect)[None].astype(_F)
-        self.s = SimpleNamespace(**{k: _rgb(*v) if np.ndim(v) else v for k, v in style.items()})
-        self.has = np.bincount(seg.ravel(), minlength=len(landscape_codes)) > 0
-        inner = seg[2:, 1:-1] == seg[:-2, 1:-1]
-        inner &= seg[1:-1, 2:] == seg[1:-1, :-2]
-        self.border = np.pad(~inner, 1)                                             # pixels between two things
-        self.read_depth()
-        self.read_light()
-
-    def read_depth(self):
-        self.flat = _flat[self.seg]
-        n = np.cumsum(self.flat.sum(1))
-        row = np.searchsorted(n, n[-1]//100+1) if n[-1] else .55*self.h             # where flat ground begins
-        self.horizon = min(float(row)/self.h, .9)
-        near = np.clip((self.rows-self.horizon)/(1-self.horizon), 0, 1)             # 0 at the horizon, 1 at our feet
-        self.near, self.ground_rows = near.astype(_F)[:, None], 1-np.log(near/.04+1)/math.log(26)
-        self.i = np.arange(self.h, dtype=np.int32)[:, None]
-        self.top, self.bottom = _runs(self.seg, 0)
-        if (self.has & _is(TREE, FIR, ROAD)).any(): self.left, self.right = _runs(self.seg, 1)
-        self.base = _runs(_thing[self.seg], 0)[1]                                   # where the thing meets the ground
-        self.depth = np.where(self.flat, self.near, self.near[:, 0][self.base])
-
-    def read_light(self):
-        y, x = np.nonzero((self.seg == SUN) | (self.seg == MOON))
-        self.sun = (float(x.mean()+.5)/self.h, float(y.mean()+.5)/self.h) if len(x) else \
-                   (self.s.sun_x*self.aspect, self.horizon*(1-self.s.sun_y))
-        self.side = math.tanh(2*(self.aspect/2-self.sun[0]))                        # +1: light from the left
-        self.night = min(max((self.s.hour-20.2)/1.2, 5.6-self.s.hour, 0), 1)
-        dx, dy = (self.x-_F(self.sun[0]))**2, 1.4*(self.y-_F(self.sun[1]))**2
-        def halo(strength, wide): return _F(strength*self.s.glare)*np.exp(dy/_F(-wide))*np.exp(dx/_F(-wide))
-        self.glow = sum(halo(*o) for o in ((.75, .05), (.5, .4)))
-
-    def noise(self, n, cells, octaves, gain, rows=None):
-        "fBm as float32 `[H,W]`; `cells` for a height of the picture, down and across"
-        rows, cells = self.rows if rows is None else rows, (cells[0], cells[1]*self.aspect)
-        return fbm((self.seed, 20+n), rows, self.cols, cells, octaves, gain, _F)
-
-    def slope(self, height, up=.6):
-        "How steeply a height rises towards the light"
-        out = np.zeros_like(height)
-        out[:, 1:-1] = (height[:, 2:]-height[:, :-2])*_F(.4*self.h*self.side)
-        out[1:-1] += (height[2:]-height[:-2])*_F(.5*up*self.h)
-        return out
 
 # %% ../../nbs/a3_data.landscapes.ipynb #51168c95
+_air = any_class(SKY, CLOUD, SUN, MOON)
+_stands = any_class(TREE, FIR, ROCK, WALL, ROOF, WINDOW)
+
 def _sky(v):
     "Zenith to horizon, the glow of the sun, thin high cloud, stars"
     s, lowest = v.s, int(np.nonzero(_air[v.seg].any(1))[0].max(initial=0))
     n = max(lowest, int(v.horizon*v.h))+1                                       # rows to paint
     t = np.clip(v.y[:n]/_F(max(v.horizon, .05)), 0, 1)**_F(1.4)
-    sky = _mix(_mix(s.sky, s.horizon, t), s.glow*_F(1.05), _clip(v.glow[:n]*_F(.85)))
-    wisp = _clip(1.2*v.noise(0, (5, 2), 4, .6, v.rows[:n])-.15)*_F(.5*s.cirrus)
+    sky = lerp(lerp(s.sky, s.horizon, t), s.glow*_F(1.05), clamped(v.glow[:n]*_F(.85)))
+    wisp = clamped(1.2*v.noise(0, (5, 2), 4, .6, v.rows[:n])-.15)*_F(.5*s.cirrus)
     sky += (s.light*_F(.6)+s.horizon*_F(.4)-sky)*wisp
     if v.night > 0:
         star = rng_of(v.seed, 6).random((140, 3))
         y, x = (star[:, 0]*v.horizon*v.h).astype(int), (star[:, 1]*v.w).astype(int)
         sky[:, y, x] += (.9*v.night*star[:, 2]**3).astype(_F)
     return sky
-
-# %% ../../nbs/a3_data.landscapes.ipynb #9b84167a
-def _ground_noise(v):
-    "Noise on flat ground as we see it: large near our feet, fine and flattened towards the horizon"
-    rng, level, out = rng_of(v.seed, 30), -np.log2(v.near+_F(.03)), 0
-    for o in range(6):
-        n, across = 3*2**o, max(1, round(3*2**o*v.aspect))
-        if n > .5*v.h: break
-        weight = np.exp(_F(-.3)*(level-_F(o-1.2))**2)
-        lattice = (rng.random((2*n+3, across+3))*2.6-1.3).astype(_F)
-        out = out + weight*join_lattice(join_lattice(lattice, v.ground_rows, 2*n).T, v.cols, across).T
-    return out
 
 # %% ../../nbs/a3_data.landscapes.ipynb #27ce1aac
 # relief by large, leaf-sized and ground noise, roundness; spots of colour; how haze takes it
@@ -153,35 +51,23 @@ _materials = np.array([_materials.get(name, (0,)*6) for name in landscape_codes]
 def _relief(v, big, leaf, ground):
     "Height of every surface: its material's mixture of noises, ridges on stone, roundness, furrows in a field"
     large, leafy, flat, roundness = (m[v.seg] for m in _materials[:4])
-    big = _mix(big, _F(.5)-abs(big), _is(MOUNTAIN, ROCK)[v.seg])
+    big = lerp(big, _F(.5)-abs(big), any_class(MOUNTAIN, ROCK)[v.seg])
     height = large*big*_F(.12) + leafy*leaf*_F(.035) + flat*ground*(_F(.05)*(v.near+_F(.15)))
-    for group in (_is(TREE, ROCK, HILL, SNOW), _is(FIR, FOREST, MOUNTAIN, ROOF)):      # seldom neighbours
-        if (v.has & group).any(): height += group[v.seg]*_soft(group[v.seg], 20)*roundness*_F(.12)
+    for group in (any_class(TREE, ROCK, HILL, SNOW), any_class(FIR, FOREST, MOUNTAIN, ROOF)):      # seldom neighbours
+        if (v.has & group).any(): height += group[v.seg]*soft_mask(group[v.seg], 20)*roundness*_F(.12)
     if v.has[FIELD]:
         slant = (v.x-_F(v.aspect/2))/np.maximum(v.y-_F(v.horizon-.06), _F(.02))
-        height += (v.seg == FIELD)*np.sin(26*slant)*(_clip(2.2*v.near)*(v.near+_F(.3))*_F(.012))
+        height += (v.seg == FIELD)*np.sin(26*slant)*(clamped(2.2*v.near)*(v.near+_F(.3))*_F(.012))
     return height
 
 # %% ../../nbs/a3_data.landscapes.ipynb #cfc8b3ad
 def _shadows(v, lit):
     "Darken the ground beside what stands on it, on the side away from the light"
     step = max(1, v.h//40)
-    shade = np.pad(_soft(_stands[v.seg], 24), 4*step, 'edge')
+    shade = np.pad(soft_mask(_stands[v.seg], 24), 4*step, 'edge')
     down, across = 3*step, 4*step-round(3*v.side)*step
     shade = shade[down:down+v.h, across:across+v.w]
-    return lit*(1-_F(.85)*_clip(1.5*shade)*(v.flat | (v.seg == SNOW)))
-
-def _around(x):
-    "Sum of the four neighbours of each pixel that is not at the rim of the picture"
-    below, above = x[..., 2:, 1:-1], x[..., :-2, 1:-1]
-    right, left = x[..., 1:-1, 2:], x[..., 1:-1, :-2]
-    return below+above+right+left
-
-def _heal(v, slope):
-    "Where two things meet there is no cliff: the slope there is taken from the pixels beside"
-    slope = slope*~v.border
-    slope[1:-1, 1:-1] += _F(.5)*v.border[1:-1, 1:-1]*_around(slope)
-    return slope
+    return lit*(1-_F(.85)*clamped(1.5*shade)*(v.flat | (v.seg == SNOW)))
 
 # %% ../../nbs/a3_data.landscapes.ipynb #46383bd0
 def _built(v):
@@ -189,18 +75,18 @@ def _built(v):
     out = np.ones(v.seg.shape, _F)
     if v.has[WALL] or v.has[ROOF]:
         foot = (v.base-v.i)*_F(math.pi/v.h)
-        eaves = _clip(1-(v.i-v.top)*_F(45/v.h))
-        out = _mix(out, (1+_F(.06)*np.sin(80*foot))*(1-_F(.38)*eaves), v.seg == WALL)
+        eaves = clamped(1-(v.i-v.top)*_F(45/v.h))
+        out = lerp(out, (1+_F(.06)*np.sin(80*foot))*(1-_F(.38)*eaves), v.seg == WALL)
         tiles = 1+_F(.12)*np.sin(128*foot)+_F(.08)*np.sin(_F(96*math.pi)*v.x)
-        out = _mix(out, tiles, v.seg == ROOF)
+        out = lerp(out, tiles, v.seg == ROOF)
     if v.has[ROAD]:
         width = (v.right-v.left+1).astype(_F)
         across, wide = (np.arange(v.w, dtype=_F)-v.left+_F(.5))/width-_F(.5), width/_F(v.h)
-        tracks = 1+_F(.14)*np.cos(across*_F(4*math.pi))*_clip(12*wide-_F(.5))
+        tracks = 1+_F(.14)*np.cos(across*_F(4*math.pi))*clamped(12*wide-_F(.5))
         grey = float(np.clip(1.2-9*np.ptp(v.s.road), 0, 1))
-        dashes = _clip(3*np.cos(15*np.log(v.near+_F(.03))))
-        dashes = dashes*_clip(10*wide-_F(.6))*_F(1.3*grey)
-        out = _mix(out, tracks + dashes*_clip(_F(1.6)-90*abs(across)*wide/(6*wide+_F(.2))), v.seg == ROAD)
+        dashes = clamped(3*np.cos(15*np.log(v.near+_F(.03))))
+        dashes = dashes*clamped(10*wide-_F(.6))*_F(1.3*grey)
+        out = lerp(out, tracks + dashes*clamped(_F(1.6)-90*abs(across)*wide/(6*wide+_F(.2))), v.seg == ROAD)
     return out
 
 # %% ../../nbs/a3_data.landscapes.ipynb #29983536
@@ -210,58 +96,58 @@ def _colors(v, leaf):
     if v.has[TREE] or v.has[FIR]:
         tall = v.bottom-v.top+1
         thin, low = (v.right-v.left+1)*5 < tall, (v.bottom-v.i)*5 < tall*2
-        color[:, _is(TREE, FIR)[v.seg] & thin & low] *= _rgb(.75, .52, .45)[..., 0]
+        color[:, any_class(TREE, FIR)[v.seg] & thin & low] *= rgb32(.75, .52, .45)[..., 0]
     if v.s.flowers > 0 and v.has[GRASS]:
-        bloom = (v.seg == GRASS)*_clip(3*v.noise(5, (90, 90), 1, 1)-_F(1.2))
-        bloom = bloom*_clip(1.5*v.near)*_F(v.s.flowers)
-        color = _mix(color, _rgb(.98, .85, .75), bloom)
+        bloom = (v.seg == GRASS)*clamped(3*v.noise(5, (90, 90), 1, 1)-_F(1.2))
+        bloom = bloom*clamped(1.5*v.near)*_F(v.s.flowers)
+        color = lerp(color, rgb32(.98, .85, .75), bloom)
     if v.s.frost > 0:
-        rime = (_is(TREE, FIR, FOREST, ROOF, ROCK)[v.seg])*_clip(.35+leaf)*_F(.8*v.s.frost)
-        color = _mix(color, v.s.snow, rime)
+        rime = (any_class(TREE, FIR, FOREST, ROOF, ROCK)[v.seg])*clamped(.35+leaf)*_F(.8*v.s.frost)
+        color = lerp(color, v.s.snow, rime)
     return color
 
 # %% ../../nbs/a3_data.landscapes.ipynb #3cefdc0c
 def _land(v, big, leaf):
     "Colour x spots x light, then haze: what is far takes the colour of the air, and mist lies at the foot of hills"
-    ground = _ground_noise(v)
-    slope = _heal(v, v.slope(_relief(v, big, leaf, ground)))
-    lit = _clip(_F(.5) + _F(.56*v.s.contrast)*slope/np.sqrt(1+slope*slope), 0, 1.2)
+    ground = v.ground_noise()
+    slope = v.healed(v.slope(_relief(v, big, leaf, ground)))
+    lit = clamped(_F(.5) + _F(.56*v.s.contrast)*slope/np.sqrt(1+slope*slope), 0, 1.2)
     if (v.has & _stands).any(): lit = _shadows(v, lit)
-    spots = _materials[4][v.seg]*_mix(_F(.6)*big+_F(.5)*leaf, ground, v.flat)
+    spots = _materials[4][v.seg]*lerp(_F(.6)*big+_F(.5)*leaf, ground, v.flat)
     land = _colors(v, leaf)*(v.s.light*lit+v.s.ambient)
-    land *= (_rgb(1.15, 1, .8)*spots+1)*_built(v)
-    if v.night > 0: land = _mix(land, land.mean(0)*_rgb(.9, 1, 1.2), _F(.5*v.night))        # little colour
+    land *= (rgb32(1.15, 1, .8)*spots+1)*_built(v)
+    if v.night > 0: land = lerp(land, land.mean(0)*rgb32(.9, 1, 1.2), _F(.5*v.night))        # little colour
     mist = np.exp((v.base-v.i+1)*_F(-14/v.h))*_F(.8*v.s.mist)
-    mist = mist*_is(MOUNTAIN, HILL, FOREST)[v.seg]
-    haze = _clip(_F(.85*v.s.haze)*_materials[5][v.seg]/(1+9*v.depth)+mist, 0, .92)
-    return _mix(land, v.air, haze)
+    mist = mist*any_class(MOUNTAIN, HILL, FOREST)[v.seg]
+    haze = clamped(_F(.85*v.s.haze)*_materials[5][v.seg]/(1+9*v.depth)+mist, 0, .92)
+    return lerp(land, v.air, haze)
 
 # %% ../../nbs/a3_data.landscapes.ipynb #b819c194
 def _clouds(v, img):
     "Cover the sky softly inside the cloud's outline, bright towards the sun, with the sky's colour in the shade"
-    mask, r = v.seg == CLOUD, _rows(v.seg == CLOUD)
+    mask, r = v.seg == CLOUD, used_rows(v.seg == CLOUD)
     puff = v.noise(3, (7, 6), 4, .5, v.rows[r])
-    cover = _clip((_soft(mask, 26)[r]-_F(.44)+_F(.2)*puff)*_F(2.8))*mask[r]
-    lit = _clip(_F(.62)+_F(.11)*v.slope(_soft(mask, 12)[r]+_F(.16)*puff, 1.))
+    cover = clamped((soft_mask(mask, 26)[r]-_F(.44)+_F(.2)*puff)*_F(2.8))*mask[r]
+    lit = clamped(_F(.62)+_F(.11)*v.slope(soft_mask(mask, 12)[r]+_F(.16)*puff, 1.))
     shade = v.s.ambient*_F(.75)+v.air.mean((1, 2), keepdims=True)*_F(.25)
     color = v.s.cloud*(shade+v.s.light*(_F(.75)*lit))
     color = color + v.s.glow*(_F(.25)*v.glow[r])
-    img[:, r] = _mix(img[:, r], color, cover)
+    img[:, r] = lerp(img[:, r], color, cover)
     return img
 
 def _discs(v, img, big, leaf):
     "Sun and moon"
-    img = _mix(img, v.s.sun*_F(1.35), v.seg == SUN)
-    return _mix(img, v.s.moon*(_F(.92)+_F(.12)*leaf+_F(.1)*big), v.seg == MOON)
+    img = lerp(img, v.s.sun*_F(1.35), v.seg == SUN)
+    return lerp(img, v.s.moon*(_F(.92)+_F(.12)*leaf+_F(.1)*big), v.seg == MOON)
 
 def _windows(v, img):
     "Glass by day; in the evening lamps, and their glow on what is near"
     mask, f = v.seg == WINDOW, ((v.i-v.top)/(v.bottom-v.top+1)).astype(_F)
     on = _F(v.s.lamps*min(v.night+min(max((v.s.hour-18.6)/2, 0), .8), 1))
     glass = v.s.window*(v.s.ambient+v.s.light*_F(.4)) + v.air*(_F(.28)*(1-f))
-    lamp = _rgb(1.25, .86, .42)
-    img = _mix(img, _mix(glass, lamp*(_F(.8)+_F(.3)*f), on), mask)
-    return img + lamp*(_soft(mask, 20)*(on*_F(.45))) if on > 0 else img
+    lamp = rgb32(1.25, .86, .42)
+    img = lerp(img, lerp(glass, lamp*(_F(.8)+_F(.3)*f), on), mask)
+    return img + lamp*(soft_mask(mask, 20)*(on*_F(.45))) if on > 0 else img
 
 # %% ../../nbs/a3_data.landscapes.ipynb #80966ee5
 def _mirror(v, img, wave, rows):
@@ -272,26 +158,26 @@ def _mirror(v, img, wave, rows):
     source = (line-gap+wave*(_F(.3)+_F(.1)*gap)*_F(1.4*v.s.wind)).clip(0, v.h-1.001)
     i = source.astype(np.int32)
     at, pixels = i*v.w+np.arange(v.w, dtype=np.int32), img.reshape(3, -1)
-    return _mix(pixels.take(at, axis=1), pixels.take(at+v.w, axis=1), (source-i).astype(_F))
+    return lerp(pixels.take(at, axis=1), pixels.take(at+v.w, axis=1), (source-i).astype(_F))
 
 def _water(v, img):
     "Its own colour and its mirror picture, haze, the glitter of the sun, foam where it meets sand or rock"
     s, mask = v.s, v.seg == WATER
-    rows = _rows(mask)
+    rows = used_rows(mask)
     near, wave = v.near[rows], v.noise(4, (22, 4), 3, .7, v.ground_rows[rows])
     ripple, away = wave*_F(s.wind), (v.i-v.top+1)[rows]*_F(1/v.h)
     body = s.water*(s.ambient*_F(.8)+s.light*_F(.75))*(1+_F(.35)*ripple)
-    shine = _clip(_F(.82-.25*s.wind)-_F(.45)*_clip(1.6*away)+_F(.12)*ripple)
-    out = _mix(body, _F(.94)*_mirror(v, img, wave, rows), shine)
-    out = _mix(out, v.air, _F(.35*s.haze)/(1+14*near))
+    shine = clamped(_F(.82-.25*s.wind)-_F(.45)*clamped(1.6*away)+_F(.12)*ripple)
+    out = lerp(body, _F(.94)*_mirror(v, img, wave, rows), shine)
+    out = lerp(out, v.air, _F(.35*s.haze)/(1+14*near))
     glitter = np.exp(-((v.x-_F(v.sun[0]))/(_F(.05)+_F(.16)*near))**2)
-    glitter = glitter*_clip(1.6*wave-_F(.15))
+    glitter = glitter*clamped(1.6*wave-_F(.15))
     out += s.glow*(_F(.75)*glitter)
     if v.has[SAND] or v.has[ROCK]:
-        shore = _soft(_is(SAND, ROCK)[v.seg], 40)[rows]
-        foam = _clip(3*(shore-_F(.16)+_F(.12)*wave))*(_F(.15)+_F(1.5)*near)*_F(.9*s.wind)
-        out = _mix(out, s.ambient+s.light*_F(.75), _clip(foam, 0, .85))
-    img[:, rows] = _mix(img[:, rows], out, mask[rows])
+        shore = soft_mask(any_class(SAND, ROCK)[v.seg], 40)[rows]
+        foam = clamped(3*(shore-_F(.16)+_F(.12)*wave))*(_F(.15)+_F(1.5)*near)*_F(.9*s.wind)
+        out = lerp(out, s.ambient+s.light*_F(.75), clamped(foam, 0, .85))
+    img[:, rows] = lerp(img[:, rows], out, mask[rows])
     return img
 
 # %% ../../nbs/a3_data.landscapes.ipynb #51e1db41
@@ -299,9 +185,9 @@ def _develop(v, img):
     "Glow over all, soften the stairs of the label map, roll off the highlights, round to bytes `[H,W,3]`"
     img = img + v.s.glow*(_F(.1)*v.glow)
     inner = np.s_[:, 1:-1, 1:-1]
-    img[inner] += (_around(img)-4*img[inner])*(v.border[1:-1, 1:-1]*_F(.15))
-    over = _clip(img-_F(.6), 0, .8)
-    img = _clip(np.minimum(img, _F(1.4), out=img)-_F(.625)*over*over)
+    img[inner] += (neighbours(img)-4*img[inner])*(v.border[1:-1, 1:-1]*_F(.15))
+    over = clamped(img-_F(.6), 0, .8)
+    img = clamped(np.minimum(img, _F(1.4), out=img)-_F(.625)*over*over)
     return np.ascontiguousarray((img*_F(255)+_F(.5)).astype(np.uint8).transpose(1, 2, 0))
 
 # %% ../../nbs/a3_data.landscapes.ipynb #9da17b61
@@ -316,7 +202,7 @@ def _paint(v):
     big, leaf, sky = v.noise(1, (4, 4), 6, .55), v.noise(2, (28, 28), 3, .7), _sky(v)
     v.air, n = sky[:, int(v.horizon*v.h)][:, None], sky.shape[1]    # [3,1,W]: the colour of what is very far
     img = _land(v, big, leaf)
-    img[:, :n] = _mix(img[:, :n], sky, _air[v.seg[:n]])
+    img[:, :n] = lerp(img[:, :n], sky, _air[v.seg[:n]])
     if v.has[CLOUD]: img = _clouds(v, img)
     if v.has[SUN] or v.has[MOON]: img = _discs(v, img, big, leaf)
     if v.has[WINDOW]: img = _windows(v, img)
@@ -329,7 +215,7 @@ def render(
     seed:int=0, # Seed of the textures
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint the photo of a label map, reading horizon, distance and light off the map; raise `InputError` for bad input"
-    return _paint(_View(_check_map(segmap), check_style(style), check_seed(seed)))
+    return _paint(SceneView(_check_map(segmap), check_style(style), check_seed(seed)))
 
 # %% ../../nbs/a3_data.landscapes.ipynb #622e26fd
 Scene = namedtuple('Scene', 'segmap photo style')
@@ -341,7 +227,7 @@ def draw_landscape(
 ) -> Scene: # Label map, photo and style
     "Draw a scene: `draw_layout`, `draw_style` and `render` with one seed; raise `InputError` for a bad seed or size"
     segmap, style = draw_layout(seed, size), draw_style(seed)
-    return Scene(segmap, _paint(_View(segmap, style, int(seed))), style)
+    return Scene(segmap, _paint(SceneView(segmap, style, int(seed))), style)
 
 # %% ../../nbs/a3_data.landscapes.ipynb #a9e99489
 def write_landscapes(

@@ -14,14 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
-from ..callbacks import ModelAverage
 from ..clade import CLADE, ClassAffine, positional_map
-from ..basics import InputError, arg, check_whole
-from ..critics import MultiScaleCritic
-from ..finetune import class_rows, start_from
+from ..basics import InputError, arg, check_whole, choose
+from ..finetune import class_rows
 from ..learner import SynthesisLearner
-from ..losses import gan_objectives
-from .spade import feature_matching_term, l1_term, perceptual_term, presets
+from .spade import norm_learner
 from .trunk import Trunk, block_channels, trunk_config
 from ..patterns import recorded
 from ..spade import ResBlk
@@ -49,7 +46,7 @@ class CLADEGenerator(Trunk):
         widths=None, # Channels that each block gives, times `ngf`; None: the paper's, see `block_channels`
     ):
         super().__init__()
-        _known(self.doublings, upsampling, 'upsampling')
+        choose(self.doublings, upsampling, 'upsampling')
         check_whole(n_classes=n_classes, ngf=ngf)
         store_attr(cast=False)
         self.factor = 2**self.doublings[upsampling]
@@ -87,11 +84,6 @@ class CLADEGenerator(Trunk):
         return self.paint(x, maps, repeat(each))
 
 # %% ../../nbs/64_models.clade.ipynb #11c0000a
-def _known(names, name, what):
-    "What `names` has for a name; raise `InputError` for one that it has not"
-    if name in names: return names[name]
-    raise InputError(f'{what} is {name!r}, but it is one of {", ".join(names)}')
-
 def _checked_dist(gen, maps, dist):
     "`dist` of a forward, or an error that says what is wrong with it"
     surplus = 'dist came with the segmap, but this generator was built without positions'
@@ -102,53 +94,27 @@ def _checked_dist(gen, maps, dist):
     raise InputError(f'dist is {what}, but floats [B,2,H,W] = {want} are needed: positional_map(segmap) makes them')
 
 # %% ../../nbs/64_models.clade.ipynb #11c00013
-@delegates(SynthesisLearner.__init__, but='objective,terms')
+@delegates(norm_learner, but='suited')
 def clade_learner(
     dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
     preset:str='small', # widths: 'cpu', 'small' or 'paper', as SPADE's
     ngf:int|None=None, # width of the generator, instead of the preset's
     positions:bool=False, # do scale and shift change with the place in a region?
     widths=None, # channels that each block gives, times ngf, see `CLADEGenerator`
-    ndf:int|None=None, # width of the critic
-    n_layers:int|None=None, # layers of the critic: 3 or 4
-    n_scales:int=2, # scales of the critic
     upsampling:str='normal', # 'normal', 'more' or 'most': how deep the generator starts
     norm:str='batch', # 'batch' or 'instance' inside CLADE
-    objective='hinge', # name in `gan_objectives`, or a `GANObjective`
-    feat:float=10., # weight of feature matching
-    perceptual='efficientnet-lite0', # its network: a name ('vgg19' in the papers), module, `PerceptualLoss`, or None
-    perceptual_weight:float=10., # its weight
-    l1:float=0., # weight of the L1 distance to the photo (none in the paper)
-    average:float|None=0.999, # decay of the averaged weights (`ModelAverage`); None: no average
-    terms:dict|None=None, # further terms, name -> function(turn)
-    pretrained=None, # start from trained weights, whose widths are taken, see `finetune.start_from`
-    mapping:dict|None=None, # with `pretrained`: new class -> old class, where the names differ
-    cbs=None, # callbacks
     **kwargs
 ) -> SynthesisLearner:
     """Make a CLADE generator, SPADE's critic and the learner that trains them (arXiv 2004.02867, section 4).
 
     Raises `InputError` for unknown presets, and where the perceptual network's weights cannot be had."""
-    usual, asked = _known(presets, preset, 'preset'), dict(ngf=ngf, ndf=ndf, n_layers=n_layers)
-    ngf, ndf, n_layers = (usual[k] if v is None else v for k, v in asked.items())
-    if isinstance(objective, str): objective = _known(gan_objectives, objective, 'objective')
-    gen = CLADEGenerator(dls.n_classes, ngf, dls.edges, positions, upsampling, norm, widths=widths)
-    critic = MultiScaleCritic(dls.n_classes, ndf, n_scales, n_layers, edges=dls.edges)
-    asked |= dict(widths=widths, positions=positions or None)
-    if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, asked, 'clade')
-    gen.labels = getattr(dls, 'labels', None)
-    _check_sides(gen, getattr(dls, 'size', ()))
-    makers = dict(feat=feat and feature_matching_term(feat), l1=l1 and l1_term(l1),
-        perceptual=perceptual and perceptual_term(perceptual_weight, perceptual))
-    losses = {k: v for k, v in makers.items() if v} | (terms or {})
-    if average: cbs = L(ModelAverage(average)) + L(cbs)
-    return SynthesisLearner(dls, gen, critic, objective, losses, cbs=cbs, **kwargs)
-
-def _check_sides(gen, size):
-    "Raise `InputError` for data of a size that the generator cannot paint"
-    if not any(o % gen.factor for o in size): return
-    paints = f'upsampling={gen.upsampling!r} paints multiples of {gen.factor}'
-    raise InputError(f'the data come as {size[0]}x{size[1]}, but {paints}: choose such a size')
+    how = dict(positions=positions, upsampling=upsampling, norm=norm, widths=widths)
+    def generator(w): return CLADEGenerator(dls.n_classes, w.ngf, dls.edges, **how)
+    def suited(gen):
+        gen.labels = getattr(dls, 'labels', None)   # they say which class is void
+        return {}
+    asked = dict(ngf=ngf, widths=widths, positions=positions or None)
+    return norm_learner(dls, generator, 'clade', asked, preset, suited=suited, **kwargs)
 
 # %% ../../nbs/64_models.clade.ipynb #11c00018
 _blocks_conv, _norm = r'\.conv_[01s]\.weight(_orig)?$', '.class_specified_affine.weight'
