@@ -36,11 +36,12 @@ _use = dict(generator='Paint with: gaugan generate {} MAPS', translator='Transla
 
 def _ended(run):
     "What is said of a run when it has ended: where the last samples are, and how its model is used"
+    from gaugan_fastai.inputs import inputs_of
     from gaugan_fastai.registry import network_of
     for o in sorted((run.out/'samples').glob('*.png'))[-1:]: print(f'Last samples: {o}')
     net,*_ = run.learn.makers().values()
     words = _use.get(network_of(net).role, 'The model is in {}')
-    print(words.format(shlex.quote(str(run.out))) + ' --instances FOLDER'*bool(getattr(net, 'edges', False)))
+    print(words.format(shlex.quote(str(run.out))) + ''.join(f' --{o.source} FOLDER' for o in inputs_of(net)))
 
 # %% ../nbs/79_cli.ipynb #fda00b1b
 _paths = Annotated[Path, dict(opt=False, nargs='+', metavar='path')]
@@ -136,17 +137,29 @@ def generate(
     maps:Path,           # A folder of label maps, or one label map
     out:Path='painted',  # Folder for the pictures
     size:hw=None,        # Height x width of the pictures (default: as large as in training, in the shape of the map)
-    instances:Path=None, # For a model trained with --edges: folder of instance maps, named as the label maps; or a file
     seed:int=None,       # For a model trained with --z-dim: draws the style, one for all maps (default: 0)
     style:Path=None,     # For a model trained with --z-dim, or a SEAN: a photo to take the style from
     style_map:Path=None, # For a SEAN with --style: the label map of that photo
     samples:count=None,  # For a model trained with --z-dim: pictures of each map, NAME_0.png ..., from --seed on
+    **inputs             # Folders of other maps that the model reads
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.folders import paint_folder
     from gaugan_fastai.painter import Painter
-    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map)
+    how = dict(style=style, seed=seed, samples=samples, style_map=style_map)
+    res = paint_folder(Painter(model), maps, out, size, **how, **inputs)
     return _painted(res, 'maps painted', out)
+
+def _generate_parser():
+    "The parser of `gaugan generate`, with an option for each input that is registered"
+    from gaugan_fastai.inputs import map_inputs
+    from gaugan_fastai.registry import load_families
+    load_families()
+    p = anno_parser(generate, prog='gaugan generate')
+    for o in map_inputs.values():
+        words = f'For a model trained with --{o.name}: folder of {o.word}s, named as the label maps; or a file'
+        p.add_argument(f'--{o.source}', type=Path, help=words)
+    return p
 
 # %% ../nbs/79_cli.ipynb #ca4dca21
 def translate(
@@ -281,6 +294,7 @@ def _prepare_process():
 def _options(name, argv):
     "What was typed after a command, by name"
     if commands[name] is train: options = vars(_train_parser(argv).parse_intermixed_args(argv))
+    elif commands[name] is generate: options = vars(_generate_parser().parse_args(argv))
     else: options = vars(anno_parser(commands[name], prog=f'gaugan {name}').parse_args(argv))
     return {k: v for k,v in options.items() if k not in ('pdb','xtra')}
 

@@ -14,7 +14,8 @@ from PIL import Image
 from .basics import InputError, arg
 from .data.layouts import open_photo
 from .encoder import as_style
-from .pictures import as_picture, fixed_size, generator_input, is_file, library_ids, wanted_size
+from .inputs import inputs_of, split_given
+from .pictures import as_picture, fixed_size, generator_input, is_file, library_ids, read_by, wanted_size
 from .paintable import *
 from .styles import check_codes, fill_codes, gather, read_codes, unstyled
 
@@ -89,7 +90,7 @@ def styles(self:Painter):
 def takes(self:Painter):
     "Names of the arguments beside the map that change its pictures; 'style' where it can read a photo"
     known = dict(codes=['style', 'style_map', 'codes'], z=['style']*('encoder' in self.gen.__dict__) + ['seed'])
-    return (*known.get(self.styles, []), *['instances']*bool(getattr(self.gen, 'edges', False)))
+    return (*known.get(self.styles, []), *(o.source for o in inputs_of(self.gen)))
 
 @patch
 def __repr__(self:Painter):
@@ -217,22 +218,29 @@ def __call__(self:Painter,
     size=None, # (H,W) of the picture; None: about as large as in training, in the shape of the map
     style_map=None, # Label map of the photo `style`
     ids=None, # What the numbers of arrays are, see `read`
+    **inputs, # Other inputs of the model, such as depth: a file, PIL image, array or tensor as large as the map
 ) -> Image.Image:
     "Paint one label map; raise `InputError` for what the model cannot take"
     segmap = self.read(segmap, ids)
     [found] = self.styles_for(style, codes, seed or None, style_map, ids=ids)
-    return self.paint_in(found, segmap, size, instances)
+    return self.paint_in(found, segmap, size, instances=instances, **inputs)
+
+def _check_known(inputs):
+    "Raise `TypeError` for arguments that are no inputs, as Python does"
+    _, strange = split_given(inputs)
+    for k in strange: raise TypeError(f'a painter has no argument {k!r}')
 
 @patch
 def paint_in(self:Painter,
     style, # One of `styles_for`
     segmap, # Library ids, `[1,H,W]`
     size=None, # See `Painter.__call__`
-    instances=None, # See `Painter.__call__`
+    **inputs, # See `Painter.__call__`
 ) -> Image.Image:
     "Paint one label map in a style that has been found"
+    _check_known(inputs)
     gen, size = self.gen, wanted_size(self.gen, segmap.shape[-2:], size or 'data', self.size)
-    xb = generator_input(gen, segmap, fixed_size(gen) or size, instances=instances)
+    xb = generator_input(gen, segmap, fixed_size(gen) or size, **inputs)
     how = self._arguments(style, xb[0])
     with self.lock, torch.no_grad(): return as_picture(gen(*self._kept_maps(xb), **how), size)
 
@@ -241,7 +249,7 @@ def paint_in(self:Painter,
 def _kept_maps(self:Painter, xb):
     "What the generator reads, as it was the last time where the map is the same: with all that has been made of it"
     key = tuple((tuple(o.shape), o.cpu().numpy().tobytes()) for o in xb)
-    return recent(self._last_maps, key, lambda: [self.gen.maps(*xb)] if hasattr(self.gen, 'maps') else xb, 1)
+    return recent(self._last_maps, key, lambda: read_by(self.gen, xb), 1)
 
 @patch
 def _arguments(self:Painter, style, segmap):
@@ -264,8 +272,9 @@ def paint(
     seed:int=None, # None: 0
     style_map=None, # A path, or library ids `[H,W]`
     codes=None, # Codes, or a dict of them
+    **inputs, # See `Painter.__call__`
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint one label map with a prepared generator, see `Painter`"
     painter, ids = Painter.around(model), model.labels.check(ids)[None]
     [found] = painter.styles_for(style, codes, seed, style_map, ids='library')
-    return np.array(painter.paint_in(found, ids, size, instances))
+    return np.array(painter.paint_in(found, ids, size, instances=instances, **inputs))

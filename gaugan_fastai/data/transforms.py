@@ -11,6 +11,7 @@ from fastai.vision.all import *
 from PIL import Image, ImageEnhance
 from ..basics import arg
 from ..core import *
+from ..inputs import PILMap
 
 # %% ../../nbs/12_data.transforms.ipynb #ad0f5b51
 def as_size(
@@ -45,7 +46,9 @@ def _like(res, o):
     return res
 
 class PairedResize(Transform):
-    "Scale map (nearest) and photo (bicubic, antialiased) to `scaled_size`; raise `InputError` if `load` is too small"
+    """Scale label map (nearest), photo (bicubic, antialiased) and other maps (as they say) to `scaled_size`.
+
+    Raises `InputError` if `load` is too small."""
     def __init__(self,
         size, # Window that will be cut out: int or (H,W)
         load=None, # None: just cover the window; int: length of the short side; (H,W): exactly this
@@ -61,6 +64,7 @@ class PairedResize(Transform):
     def _wh(self, o): return scaled_size(o.size[::-1], self.size, self.load)[::-1]
     def encodes(self, o:PILMask): return _like(o.resize(self._wh(o), Image.Resampling.NEAREST), o)
     def encodes(self, o:PILImage): return o.resize(self._wh(o), Image.Resampling.BICUBIC)
+    def encodes(self, o:PILMap): return o.resize(self._wh(o), o.resample)
 
 # %% ../../nbs/12_data.transforms.ipynb #a0fe868d
 class PairedCrop(RandTransform):
@@ -91,6 +95,7 @@ class PairedFlip(RandTransform):
         p=.5, # Probability
     ): super().__init__(p=p)
     def encodes(self, o:PILBase): return _like(o.transpose(Image.Transpose.FLIP_LEFT_RIGHT), o)
+    def encodes(self, o:PILMap): return o.mirrored()
 
 # %% ../../nbs/12_data.transforms.ipynb #049965ce
 class PhotoJitter(RandTransform):

@@ -20,6 +20,7 @@ from ..basics import InputError, arg, check_whole, choose
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..finetune import start_from
+from ..inputs import n_read, reads
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from .trunk import Trunk, block_channels, trunk_config
@@ -38,8 +39,9 @@ def _picture_size(size, aspect, factor):
 class SPADEGenerator(Trunk):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
-    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
-    multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
+    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, other inputs by name (`depth=`), z float `[B,z_dim]` (None: normal
+    random numbers). H and W are multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed.
+    All else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3 and appendix A."""
     styles = property(lambda self: 'z' if self.z_dim else None, doc="'z' (a vector for a picture), 'codes', or None")
     only_size = property(lambda self: self.size if self.z_dim else None, doc='The one (H,W) that it paints, or None')
@@ -56,6 +58,7 @@ class SPADEGenerator(Trunk):
         norm='batch', # 'batch' or 'instance', see `SPADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
         widths=None, # Channels that each block gives, times `ngf`; None: the paper's, see `block_channels`
+        inputs=(), # Names of what else comes with the label map, see `MapInput`
     ):
         super().__init__()
         known = ', '.join(self.doublings)
@@ -70,11 +73,11 @@ class SPADEGenerator(Trunk):
     def first_layer(self, nf):
         "From the smallest map, or from z, to nf channels"
         if self.z_dim: return nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2)
-        return nn.Conv2d(self.n_classes + bool(self.edges), nf, 3, padding=1)
+        return nn.Conv2d(n_read(self), nf, 3, padding=1)
 
     def block(self, ni, nf, i):
         "The i-th block"
-        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, edges=self.edges)
+        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, **reads(self))
         return SPADEResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def first(self,
@@ -91,8 +94,8 @@ class SPADEGenerator(Trunk):
         if z.shape != want: raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {want} is needed')
         return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
 
-    def forward(self, segmap, edges=None, z=None):
-        maps = self.maps(segmap, edges)
+    def forward(self, segmap, edges=None, z=None, **inputs):
+        maps = self.maps(segmap, edges, **inputs)
         self.check_size(maps)
         return self.paint(self.first(maps, z), maps)
 
@@ -121,7 +124,7 @@ def _styled(dls, gen, term, warmup, **kwargs):
 # %% ../../nbs/33_models.spade.ipynb #b64ec000
 @delegates(SynthesisLearner.__init__, but='objective,terms')
 def spade_learner(
-    dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
+    dls, # `PairedDataLoaders`: batches (segmap, [edges, ...,] photo)
     preset:str='small', # widths: 'cpu', 'small' or 'paper'
     ngf:int|None=None, # width of the generator, instead of the preset's
     nhidden:int|None=None, # hidden channels of the modulation
@@ -153,9 +156,9 @@ def spade_learner(
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, n_layers=n_layers, z_dim=z_dim, widths=widths)
     w = SimpleNamespace(**choose(presets, preset, 'preset') | {k: v for k, v in given.items() if v is not None})
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
-    gen = SPADEGenerator(dls.n_classes, w.ngf, edges=dls.edges, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
-        z_dim=z_dim, size=dls.size if z_dim else None, widths=widths)
-    critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
+    gen = SPADEGenerator(dls.n_classes, w.ngf, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
+        z_dim=z_dim, size=dls.size if z_dim else None, widths=widths, **reads(dls))
+    critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, **reads(dls))
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'spade')
     if any(o % gen.factor for o in getattr(dls, 'size', ())):
         raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but upsampling={gen.upsampling!r} paints '
