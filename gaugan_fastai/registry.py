@@ -31,8 +31,8 @@ networks = {}   # Name of a class -> its `Network`
 def arguments(network) -> dict:
     "Give the arguments of a network that keeps each of them as an attribute"
     found = {k: getattr(network, k) for k in inspect.signature(type(network)).parameters}
-    if not found.get('inputs', True): del found['inputs']   # old cards have none either
-    return found
+    inputs = list(found.pop('inputs', None) or ())
+    return found | (dict(inputs=inputs) if inputs else {})   # cards without inputs do not speak of them
 
 def register(
     cls:type,                  # A `nn.Module`; another one of the same name is replaced
