@@ -86,9 +86,9 @@ class MultiScaleCritic(nn.Module):
     `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]`
     (with `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged
     with the same maps; further inputs come by name (`depth=`). Returns a list (scale, full size first) of lists
-    (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or
-    surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291,
-    appendix A."""
+    (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN
+    checkpoints. Raises `InputError` for missing or surplus inputs and for shapes that do not fit. pix2pixHD, arXiv
+    1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
     inputs = ()
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from .basics import InputError, arg
 from .core import LabelSpace
-from .inputs import input_columns, input_named, names_of, reads
+from .inputs import input_columns, input_named, names_of, input_args
 from .originals import load_exactly, model_config, on_meta
 from .pretrained import attach_encoder, from_pretrained, load_networks, pretrained_folder
 from .registry import family_named, network_named, network_of, networks
@@ -169,7 +169,7 @@ def adapt_classes(
     matches,old,config = match_classes(model.labels, labels, mapping),model.labels.codes,model_config(model)
     sources = [None if o.source is None else old.index(o.source) for o in matches]
     takes = signature(type(model)).parameters
-    config |= dict(n_classes=labels.n_classes) | {k: v for k,v in reads(wants).items() if k in takes}
+    config |= dict(n_classes=labels.n_classes) | {k: v for k,v in input_args(wants).items() if k in takes}
     new = load_exactly(on_meta(type(model), config), _adapted_state(model, sources, wants), 'the adapted model')
     extra = model.extra_state() if hasattr(model, 'extra_state') else {}
     if extra: new.load_extra_state({k: class_rows(v, sources) for k,v in extra.items()})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['map_inputs', 'PILMap', 'encodes', 'MapInput', 'register_input', 'input_named', 'Edges', 'names_of', 'inputs_of',
-           'reads', 'n_read', 'refuse_inputs', 'input_columns', 'switched_on', 'split_given', 'found_inputs']
+           'input_args', 'n_read', 'refuse_inputs', 'input_columns', 'switched_on', 'split_given', 'found_inputs']
 
 # %% ../nbs/c4_inputs.ipynb #c4000003
 import numpy as np
@@ -144,7 +144,7 @@ def inputs_of(o) -> list:
     "List the `MapInput`s that are read, see `names_of`"
     return [input_named(k) for k in names_of(o)]
 
-def reads(o) -> dict:
+def input_args(o) -> dict:
     "Give the arguments `edges` and `inputs` of a network that shall read what `o` reads"
     names = names_of(o)
     return dict(edges='edges' in names, inputs=tuple(k for k in names if k != 'edges'))

@@ -17,7 +17,7 @@ from gaugan_fastai.data.paired import MapBlock, PairedDataLoaders, mark_of
 from gaugan_fastai.finetune import adapt_classes
 from gaugan_fastai.fast.choice import ways
 from gaugan_fastai.inputs import (Edges, MapInput, PILMap, found_inputs, input_columns, input_named, inputs_of, map_inputs, n_read,
-    names_of, reads, refuse_inputs, register_input, split_given, switched_on)
+    names_of, input_args, refuse_inputs, register_input, split_given, switched_on)
 from gaugan_fastai.labelmaps import LabelMaps, carried, label_maps, maps_for, named_inputs
 from gaugan_fastai.models.ablation import ConcatGenerator
 from gaugan_fastai.models.clade import CLADEGenerator
@@ -86,8 +86,8 @@ def folder(tmp_path_factory):
 def test_names_and_channels(normals):
     net = SimpleNamespace(n_classes=10, edges=True, inputs=('depth', 'normals'))
     assert names_of(net) == ('edges', 'depth', 'normals') and n_read(net) == 10 + 1 + 1 + 3
-    assert reads(net) == dict(edges=True, inputs=('depth', 'normals')) and [o.name for o in inputs_of(net)] == list(names_of(net))
-    assert names_of(SimpleNamespace(**reads(net))) == names_of(net) and names_of(False) == names_of(None) == ()
+    assert input_args(net) == dict(edges=True, inputs=('depth', 'normals')) and [o.name for o in inputs_of(net)] == list(names_of(net))
+    assert names_of(SimpleNamespace(**input_args(net))) == names_of(net) and names_of(False) == names_of(None) == ()
     assert isinstance(input_named('edges'), Edges) and isinstance(input_named('depth'), Depth)
     with pytest.raises(InputError, match="no input 'smell'.*register_input"): input_named('smell')
     assert switched_on(True, dict(depth=True, bs=3)) == (('edges', 'depth'), dict(bs=3))

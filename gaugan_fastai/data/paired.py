@@ -12,14 +12,14 @@ import concurrent.futures as futures, math, os, random
 from fastai.vision.all import *
 from ..basics import arg
 from ..core import *
-from ..inputs import MapInput, inputs_of, map_inputs, names_of, reads, switched_on
+from ..inputs import MapInput, inputs_of, map_inputs, names_of, input_args, switched_on
 from .landscapes import draw_landscape, landscape_labels
 from .layouts import *
 from .planned import PlannedDL
 from .transforms import *
 
-_all_ = ['Kept','Pair','find_pairs','mark_of','check_pair','open_photo','as_size','scaled_size','PairedResize','PairedCrop','PairedFlip',
-    'PhotoJitter','SignedPhoto']
+_all_ = ['Kept','Pair','find_pairs','mark_of','check_pair','open_photo','as_size','scaled_size','PairedResize',
+    'PairedCrop','PairedFlip','PhotoJitter','SignedPhoto']
 
 # %% ../../nbs/13_data.paired.ipynb #89cd3f16
 class ReadSegmap(Transform):
@@ -104,7 +104,7 @@ class PairedDataLoaders(DataLoaders):
 
     def with_facts(self, labels, edges, size):
         "Attach what a model has to know; `edges` are True, False, or the names of all inputs"
-        vars(self).update(labels=labels, size=size, **reads(edges))
+        vars(self).update(labels=labels, size=size, **input_args(edges))
         return self
 
     def new_empty(self): return super().new_empty().with_facts(self.labels, names_of(self), self.size)

@@ -19,7 +19,7 @@ from ..clade import CLADE, ClassAffine, conv_name, positional_map
 from ..basics import InputError, arg, check_whole
 from ..critics import MultiScaleCritic
 from ..finetune import class_rows, start_from
-from ..inputs import input_columns, input_named, n_read, reads
+from ..inputs import input_columns, input_named, n_read, input_args
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import feature_matching_term, l1_term, perceptual_term, presets
@@ -65,7 +65,7 @@ class CLADEGenerator(Trunk):
 
     def block(self, ni, nf, i):
         "The i-th block"
-        norm = partial(CLADE, n_classes=self.n_classes, norm=self.norm, positions=self.positions, **reads(self))
+        norm = partial(CLADE, n_classes=self.n_classes, norm=self.norm, positions=self.positions, **input_args(self))
         return ResBlk(ni, nf, norm, self.spectral, n_more=n_read(self) - self.n_classes)
 
     def places(self,
@@ -135,8 +135,8 @@ def clade_learner(
     ngf, ndf, n_layers = (usual[k] if v is None else v for k, v in asked.items())
     if isinstance(objective, str): objective = _known(gan_objectives, objective, 'objective')
     gen = CLADEGenerator(dls.n_classes, ngf, positions=positions, upsampling=upsampling, norm=norm, widths=widths,
-        **reads(dls))
-    critic = MultiScaleCritic(dls.n_classes, ndf, n_scales, n_layers, **reads(dls))
+        **input_args(dls))
+    critic = MultiScaleCritic(dls.n_classes, ndf, n_scales, n_layers, **input_args(dls))
     asked |= dict(widths=widths, positions=positions or None)
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, asked, 'clade')
     gen.labels = getattr(dls, 'labels', None)

@@ -21,7 +21,7 @@ from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from ..safe import check_finite
-from ..inputs import n_read, reads
+from ..inputs import n_read, input_args
 from ..labelmaps import maps_for
 
 # %% ../../nbs/28_models.pix2pix.ipynb #467a2d77
@@ -164,11 +164,11 @@ def pix2pix_learner(
     Raises `InputError` for pictures that cannot be halved `levels` times and for unknown objectives."""
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
     how = dict(levels=levels or unet_levels(dls.size), norm=norm, dropout=dropout, noise=noise, skips=skips)
-    gen = UNetGenerator(dls.n_classes, ngf, **how, **reads(dls))
+    gen = UNetGenerator(dls.n_classes, ngf, **how, **input_args(dls))
     if any(o % gen.factor for o in dls.size):
         what = f'the data come as {dls.size[0]}x{dls.size[1]}, but levels={levels} needs multiples of {gen.factor}'
         raise InputError(what, 'choose such a size, or leave levels out')
-    critic = MultiScaleCritic(dls.n_classes, ndf or ngf, 1, n_layers, **reads(dls))
+    critic = MultiScaleCritic(dls.n_classes, ndf or ngf, 1, n_layers, **input_args(dls))
     losses = dict(l1=lambda turn: l1*F.l1_loss(turn.fake, turn.photo)) if l1 else {}
     if average: cbs = L(ModelAverage(average)) + L(cbs)
     return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, ttur=False, cbs=cbs, **kwargs)

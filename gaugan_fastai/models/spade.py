@@ -20,7 +20,7 @@ from ..basics import InputError, arg, check_whole, choose
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..finetune import start_from
-from ..inputs import n_read, reads
+from ..inputs import n_read, input_args
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from .trunk import Trunk, block_channels, trunk_config
@@ -77,7 +77,7 @@ class SPADEGenerator(Trunk):
 
     def block(self, ni, nf, i):
         "The i-th block"
-        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, **reads(self))
+        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, **input_args(self))
         return SPADEResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def first(self,
@@ -157,8 +157,8 @@ def spade_learner(
     w = SimpleNamespace(**choose(presets, preset, 'preset') | {k: v for k, v in given.items() if v is not None})
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
     gen = SPADEGenerator(dls.n_classes, w.ngf, upsampling=upsampling, nhidden=w.nhidden, norm=norm,
-        z_dim=z_dim, size=dls.size if z_dim else None, widths=widths, **reads(dls))
-    critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, **reads(dls))
+        z_dim=z_dim, size=dls.size if z_dim else None, widths=widths, **input_args(dls))
+    critic = MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, **input_args(dls))
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'spade')
     if any(o % gen.factor for o in getattr(dls, 'size', ())):
         raise InputError(f'the data come as {dls.size[0]}x{dls.size[1]}, but upsampling={gen.upsampling!r} paints '
