@@ -125,9 +125,10 @@ def _equal(a, b):
     return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 def _all_equal(a, b): return list(a) == list(b) and all(_equal(a[k], b[k]) for k in a)
-def _own(x): return x.clone() if isinstance(x, torch.Tensor) else x
 
 # %% ../../nbs/32_models.trunk.ipynb #10b00016
+def _own(x): return x.clone() if isinstance(x, torch.Tensor) else x
+
 @patch
 def maps(self:Trunk,
     segmap, # Class ids, integer `[B,H,W]`, or a `LabelMaps`, which is passed through
