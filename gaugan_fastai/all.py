@@ -21,6 +21,7 @@ from .hub import *
 
 from .rowsum import *
 from .patterns import *
+from .inputs import *
 from .fast.cargo import *
 from .labelmaps import *
 from .fast.choice import *
@@ -43,6 +44,7 @@ from .data.layouts import *
 from .data.transforms import *
 from .data.planned import *
 from .data.paired import *
+from .data.depth import *
 from .data.unpaired import *
 from .data.instances import *
 from .data.doctor import *

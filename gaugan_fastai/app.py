@@ -46,8 +46,8 @@ class Desk:
     ) -> bytes:
         "Paint a map and mark the picture"
         segmap, found = torch.from_numpy(ids.astype(np.int64))[None], style_of(entry, self.drawer, seed, style, regions)
-        instances = segmap[0] if entry.edges else None   # edges run where classes meet
-        picture = entry.painter.paint_in(found, segmap, tuple(ids.shape), instances)
+        given = {o.source: o.instead(segmap[0]) for o in entry.inputs}   # edges run where classes meet
+        picture = entry.painter.paint_in(found, segmap, tuple(ids.shape), **given)
         self.last = segmap, picture
         return marked(picture, entry.name, seed, kind)
 

@@ -37,11 +37,12 @@ _use = dict(generator='Paint with: gaugan generate {} MAPS', translator='Transla
 
 def _ended(run):
     "What is said of a run when it has ended: where the last samples are, and how its model is used"
+    from gaugan_fastai.inputs import inputs_of
     from gaugan_fastai.registry import network_of
     for o in sorted((run.out/'samples').glob('*.png'))[-1:]: print(f'Last samples: {o}')
     net,*_ = run.learn.makers().values()
     words = _use.get(network_of(net).role, 'The model is in {}')
-    print(words.format(shlex.quote(str(run.out))) + ' --instances FOLDER'*bool(getattr(net, 'edges', False)))
+    print(words.format(shlex.quote(str(run.out))) + ''.join(f' --{o.source} FOLDER' for o in inputs_of(net)))
 
 # %% ../nbs/79_cli.ipynb #fda00b1b
 _paths = Annotated[Path, dict(opt=False, nargs='+', metavar='path')]
@@ -100,12 +101,12 @@ def generate(
     style:Path=None,     # For a model trained with --z-dim, or a SEAN: a photo to take the style from
     style_map:Path=None, # For a SEAN with --style: the label map of that photo
     samples:count=None,  # For a model that draws by chance: pictures of each map, NAME_0.png ..., from --seed on
-    **options            # Of the network, see its own help: gaugan generate MODEL --help
+    **more               # Other inputs, and options of the network, see its own help: gaugan generate MODEL --help
 ):
     "Paint every label map of a folder; exit 1 if any of them cannot be painted"
     from gaugan_fastai.folders import paint_folder
     from gaugan_fastai.painter import Painter
-    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map, **options)
+    res = paint_folder(Painter(model), maps, out, size, instances, style, seed, samples, style_map, **more)
     return tell_painted(res, 'maps painted', out)
 
 # %% ../nbs/79_cli.ipynb #ca4dca21

@@ -218,7 +218,7 @@ class TensorEdges(TensorMask):
 
 class PILInstances(PILMask):
     "An instance map as a Pillow image; its tensor is the `TensorEdges` of it"
-    _tensor_cls = TensorEdges
+    _tensor_cls,resample = TensorEdges,Image.Resampling.NEAREST
     @classmethod
     def create(cls, fn):
         "Make an instance map from a path, or from instance ids as array, tensor or PIL image `[H,W]`"

@@ -11,7 +11,8 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.meta import delegates
 from .core import InputError, check_whole, onehot
-from .labelmaps import label_maps
+from .inputs import n_read
+from .labelmaps import maps_for
 from .fast.choice import hooked
 from .fast.reads import beside, halved, label_reads
 from .patterns import as_plain, recorded
@@ -84,10 +85,11 @@ class MultiScaleCritic(nn.Module):
 
     `critic(segmap, image, edges=None)`: segmap int64 `[B,H,W]`, image `[B,3,H,W]` in [-1, 1], edges bool `[B,H,W]`
     (with `edges=True` only). The segmap may be a `LabelMaps`, and the images k times as many: each B of them are judged
-    with the same maps. Returns a list (scale, full size first) of lists (features, the last one the prediction
-    `[B,1,h,w]`). State keys are those of the published SPADE and SEAN checkpoints. Raises `InputError` for missing or
-    surplus edges and for shapes that do not fit. pix2pixHD, arXiv 1711.11585, section 3.2; SPADE, arXiv 1903.07291,
-    appendix A."""
+    with the same maps; further inputs come by name (`depth=`). Returns a list (scale, full size first) of lists
+    (features, the last one the prediction `[B,1,h,w]`). State keys are those of the published SPADE and SEAN
+    checkpoints. Raises `InputError` for missing or surplus inputs and for shapes that do not fit. pix2pixHD, arXiv
+    1711.11585, section 3.2; SPADE, arXiv 1903.07291, appendix A."""
+    inputs = ()
     @delegates(PatchCritic.__init__, but='n_in')
     def __init__(
         self,
@@ -96,26 +98,27 @@ class MultiScaleCritic(nn.Module):
         n_scales:int=2, # Critics; each one sees half the size of the one before
         n_layers:int=4, # Layers before the prediction: 4 in SPADE, 3 in SEAN
         edges:bool=False, # One more input channel for instance edges?
+        inputs=(), # Names of what else it reads beside the label map, see `MapInput`
         **kwargs
     ):
         super().__init__()
-        self.n_classes,self.edges = n_classes,edges
+        self.n_classes,self.edges,self.inputs = n_classes,edges,tuple(inputs)
         check_whole(n_classes=n_classes, ndf=ndf, n_scales=n_scales, n_layers=n_layers)
-        n_in = n_classes+edges+3
+        n_in = n_read(self)+3
         for i in range(n_scales): self.add_module(f'discriminator_{i}', PatchCritic(n_in, ndf, n_layers, **kwargs))
         init_xavier(self)
 
-    def forward(self, segmap, image, edges=None):
+    def forward(self, segmap, image, edges=None, *values, **inputs):
         image = as_plain(image)
-        maps = self.maps_of(segmap, image, edges)
+        maps = self.maps_of(segmap, image, edges, *values, **inputs)
         plain = recorded() or self._is_hooked()
         reads = _side_by_side(self, maps, image) if plain else label_reads(self.first_layers(), maps, image)
         return [critic(x, labels) for critic,(x, labels) in zip(self.children(), reads)]
 
-    def maps_of(self, segmap, image, edges=None):
+    def maps_of(self, segmap, image, edges=None, *values, **inputs):
         "The `LabelMaps` of these images; on a GPU, where looking means waiting, ids are trusted: painters have looked"
-        if isinstance(segmap, Tensor): _check_shapes(segmap, image, edges)
-        maps = label_maps(segmap, edges, self.n_classes, self.edges, look=image.device.type=='cpu')
+        if isinstance(segmap, Tensor): _check_shapes(segmap, image, edges if self.edges else None)
+        maps = maps_for(self, segmap, edges, *values, look=image.device.type=='cpu', **inputs)
         n, shape = maps.segmap.shape[0], tuple(image.shape)
         if maps.size == shape[-2:] and shape[0] % n == 0: return maps
         raise InputError(f'{n} label maps of {maps.size[0]}x{maps.size[1]} do not fit images of shape {shape}: '
@@ -146,7 +149,9 @@ def _read_critic(state, edges=False):
 def _critic_config(critic):
     "Arguments that build a critic again"
     convs = [o for o in critic.discriminator_0.modules() if isinstance(o, nn.Conv2d)]
-    return _read_critic(critic.state_dict(), critic.edges) | dict(strides=[o.stride[0] for o in convs[:-1]])
+    config = _read_critic(critic.state_dict()) | dict(n_classes=critic.n_classes, edges=bool(critic.edges))
+    inputs = dict(inputs=list(critic.inputs)) if critic.inputs else {}
+    return config | inputs | dict(strides=[o.stride[0] for o in convs[:-1]])
 
 _three_layers = lambda state: _parts(state, 1)==4
 

@@ -176,10 +176,11 @@ class StyleLearner(SynthesisLearner):
         *,
         size='data', # (H,W) of the picture; 'data': about that of training, in the map's shape; None: the map's own
         ids=None, # What the numbers of an array are, see `SynthesisLearner.predict`
+        **inputs, # Other inputs, such as depth
     ): # PIL image
         "Paint one label map in a style: at the one size that the model paints, and scaled to `size`"
         z = as_style(self, style, self.model.generator.z_dim, seed)
-        return super().predict(item, size, edges, instances, ids, z=z)
+        return super().predict(item, size, edges, instances, ids, z=z, **inputs)
 
 # %% ../nbs/34_encoder.ipynb #14b10001
 from .registry import register, register_checkpoint, shape_of

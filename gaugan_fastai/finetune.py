@@ -8,6 +8,7 @@ __all__ = ['tell_start', 'class_rows', 'adapt_classes', 'trained_networks', 'at_
 
 # %% ../nbs/76_finetune.ipynb #3ca78ed5
 import re
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from .basics import InputError, arg
 from .classes import *
 from .core import LabelSpace
+from .inputs import input_columns, input_named, names_of, input_args
 from .originals import load_exactly, model_config, on_meta
 from .pretrained import attach_encoder, from_pretrained, load_networks, pretrained_folder
 from .registry import family_named, network_named, network_of, networks
@@ -39,12 +41,11 @@ def _first_row(rows, key):
     return next((n for pattern,n in rows.items() if re.search(pattern, key)), None)
 
 def _columns(weight, at, sources, n_old, has, wants):
-    "The weight for new classes: columns of old ones or their mean; the edge channel is kept, added (0) or dropped"
+    "The weight for new classes: columns of old ones or their mean; those of inputs are kept, added (0) or dropped"
     before,labels,after = weight[:,:at],weight[:,at:at+n_old],weight[:,at+n_old:]
     mean = labels.mean(1, keepdim=True)
     new = [mean if i is None else labels[:,i:i+1] for i in sources]
-    edge = after[:,:1] if has else torch.zeros_like(mean)
-    return torch.cat([before, *new, *[edge]*wants, after[:,has:]], 1)
+    return torch.cat([before, *new, *input_columns(after, has, wants)], 1)
 
 # %% ../nbs/76_finetune.ipynb #14bf0004
 def _own_layers(state, pattern, sources):
@@ -70,7 +71,7 @@ def class_rows(
 
 # %% ../nbs/76_finetune.ipynb #af3de265
 def _check_adapts(model, wants):
-    "Raise `InputError` for a network whose classes cannot be changed, or that cannot read edges where they are wanted"
+    "Raise `InputError` for a network whose classes cannot be changed, or that cannot read an input that is wanted"
     name = type(model).__name__
     known = network_named(name)
     if known is None or not (known.columns or known.rows):
@@ -79,12 +80,14 @@ def _check_adapts(model, wants):
     if getattr(model, 'labels', None) is None:
         cure = 'set model.labels to their LabelSpace, or load it with codes='
         raise InputError('the model does not know its classes', cure)
-    blind = 'edges' not in model_config(model)
-    if wants and blind: raise InputError(f'a {name} reads no instance edges', f'leave {arg("edges")} out', 'edges')
+    takes = signature(type(model)).parameters
+    able = [o for o in wants if 'inputs' in takes or o == 'edges' and o in takes]
+    for o in wants:
+        if o not in able: raise InputError(f'a {name} reads no {input_named(o).title}', f'leave {arg(o)} out', o)
 
 def _adapted_state(model, sources, wants):
     "Tensors for new classes, `sources` their numbers among the old ones or None"
-    known,has,n_old = network_of(model),bool(getattr(model, 'edges', False)),model.n_classes
+    known,has,n_old = network_of(model),names_of(model),model.n_classes
     state = {k: v.detach().clone() for k,v in model.state_dict().items()}
     for k,v in state.items():
         at, first = _first_label(known.columns, k, v), _first_row(known.rows, k)
@@ -106,18 +109,19 @@ def adapt_classes(
     model:nn.Module,   # A network of a registered class that knows its `labels`
     labels:LabelSpace, # The new classes
     mapping:dict=None, # See `match_classes`
-    edges:bool=None,   # Shall it read instance edges? None: as it does now
+    edges=None,        # Shall it read instance edges? Or the names of all inputs; None: as it does now
 ) -> nn.Module:        # A new model in eval mode with `labels` and `matches`; the old one stays as it is
     """Carry a trained network over to other classes: columns of matched classes are kept, new ones start from the mean.
 
     A style encoder that came with it reads no labels: it goes along.
 
     Raises `InputError` for a network of another kind, one without `labels`, and a mapping of unknown classes."""
-    wants = bool(getattr(model, 'edges', False) if edges is None else edges)
+    wants = names_of(model if edges is None else edges)
     _check_adapts(model, wants)
     matches,old,config = match_classes(model.labels, labels, mapping),model.labels.codes,model_config(model)
     sources = [None if o.source is None else old.index(o.source) for o in matches]
-    config |= dict(n_classes=labels.n_classes) | (dict(edges=wants) if 'edges' in config else {})
+    takes = signature(type(model)).parameters
+    config |= dict(n_classes=labels.n_classes) | {k: v for k,v in input_args(wants).items() if k in takes}
     new = load_exactly(on_meta(type(model), config), _adapted_state(model, sources, wants), 'the adapted model')
     extra = model.extra_state() if hasattr(model, 'extra_state') else {}
     if extra: new.load_extra_state({k: class_rows(v, sources) for k,v in extra.items()})
@@ -192,7 +196,7 @@ def _check_start(gen, name, dls, family):
 # %% ../nbs/76_finetune.ipynb #14bf000b
 def start_from(
     pretrained,            # Folder of `save_pretrained` or of a run, a generator with `labels`, or (generator, critic)
-    dls,                   # `PairedDataLoaders`: the new classes, with or without edges
+    dls,                   # `PairedDataLoaders`: the new classes, and what else there is to read
     critic:nn.Module=None, # A fresh critic, for a checkpoint that holds none
     mapping:dict=None,     # See `match_classes`
     given:dict=None,       # Widths that were asked for: they must be the checkpoint's
@@ -204,7 +208,7 @@ def start_from(
     _check_start(gen, _name_of(pretrained), dls, family)
     for net in (gen,kept):
         if net is not None: _check_widths(net, given or {})
-    adapted = [o and adapt_classes(o, dls.labels, mapping, dls.edges).train() for o in (gen,kept)]
+    adapted = [o and adapt_classes(o, dls.labels, mapping, names_of(dls)).train() for o in (gen,kept)]
     return adapted[0],adapted[1] or critic
 
 # %% ../nbs/76_finetune.ipynb #14bf000d

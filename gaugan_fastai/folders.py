@@ -10,24 +10,32 @@ from itertools import chain
 from pathlib import Path
 import numpy as np
 from .basics import InputError, arg
+from .inputs import inputs_of, map_inputs, split_given
 from .files import partner_of, pictures_in
 from .keeping import on_disk, save_picture
 from .painter import Painter
 
 # %% ../nbs/78_folders.ipynb #06303ac5
-def _partners(gen, instances, maps):
-    "A function from a label map to its instance map, or None without `instances`; `InputError` where none will do"
-    folder, wants = Path(instances) if instances else None, getattr(gen, 'edges', False)
-    cure = f'pass {arg("instances", word="FOLDER")}'
-    if wants and not folder: raise InputError('the model was trained with instance edges', cure, 'instances')
-    if folder and not wants: raise InputError(f'the model was trained without instance edges: leave {folder} out')
-    if folder and not folder.exists(): raise InputError(f'{folder} does not exist: give a folder of instance maps')
-    if not folder: return lambda fn: None
-    n = len(maps)
-    if folder.is_file() and n > 1: raise InputError(f'{folder} is one instance map for {n} label maps: give a folder')
+def _partners_of(o, folder, n):
+    "A function from one of n label maps to its map of an input, whose folder (for one map: or file) is given"
+    folder = Path(folder)
+    if not folder.exists(): raise InputError(f'{folder} does not exist: give a folder of {o.word}s')
+    if folder.is_file() and n > 1: raise InputError(f'{folder} is one {o.word} for {n} label maps: give a folder')
     if folder.is_file(): return lambda fn: folder
-    found = pictures_in(folder, 'instance')
-    return lambda fn: partner_of(fn, found, 'instance map', folder)
+    found = pictures_in(folder, o.word.removesuffix(' map'))
+    return lambda fn: partner_of(fn, found, o.word, folder)
+
+def _partners(gen, given, maps):
+    "A function from a label map to its maps of inputs by source; `InputError` where these are missing or surplus"
+    wants, given = inputs_of(gen), {k: v for k,v in given.items() if v}
+    for o in wants:
+        cure = f'pass {arg(o.source, word="FOLDER")}'
+        if o.source not in given: raise InputError(f'the model was trained with {o.title}', cure, o.source)
+    for o in map_inputs.values():
+        if o in wants or o.source not in given: continue
+        raise InputError(f'the model was trained without {o.title}: leave {given[o.source]} out')
+    found = {o.source: _partners_of(o, given[o.source], len(maps)) for o in wants}
+    return lambda fn: {k: f(fn) for k,f in found.items()}
 
 def files_of(
     pictures, # Paths, one path, or a folder
@@ -83,13 +91,14 @@ def paint_folder(
     samples:int=None, # Pictures a map, of `seed`, `seed + 1` ...
     style_map=None, # Label map of the photo `style`
     codes=None, # See `Painter.__call__`
-    **options, # Of the network itself, see `Painter.options_for`
+    **more, # The same as `instances` for other inputs, such as depth; and options of the network, see `Painter.options_for`
 ) -> dict: # Path -> picture written (a list of them with `samples`), or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     painter, out, maps = model if isinstance(model, Painter) else Painter.around(model), Path(out), files_of(maps)
-    files, partner = targets(maps, out, samples), _partners(painter.gen, instances, maps)
+    inputs, options = split_given(dict(instances=instances, **more))
+    files, partner = targets(maps, out, samples), _partners(painter.gen, inputs, maps)
     styles = painter.styles_for(style, codes, seed, style_map, samples)
     options = painter.options_for(options)
-    def paint(fn): return [painter.paint_in(o, painter.read(fn), size, partner(fn), **options) for o in styles]
+    def paint(fn): return [painter.paint_in(o, painter.read(fn), size, **partner(fn), **options) for o in styles]
     res = paint_each(files, out, paint)
     return {fn: o if samples or isinstance(o, InputError) else o[0] for fn, o in res.items()}

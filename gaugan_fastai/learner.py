@@ -13,6 +13,7 @@ from torch import nn
 from fastai.vision.all import *
 from .augment import as_augment
 from .core import InputError, TensorSegmap
+from .inputs import names_of, split_given
 from .losses import GANObjective, hinge
 from .pictures import *
 from .saved import placed
@@ -35,8 +36,8 @@ class SynthesisLearner(PaintingLearner):
     """Train a generator of pictures from label maps against a critic that sees the map.
 
     Every batch gives the generator a turn, then the critic, each with its own Adam. The column `train_loss` is the
-    generator's whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges,] photo)` as
-    `PairedDataLoaders` does."""
+    generator's whole loss, and each loss has a column of its own. `dls` gives batches `(segmap, [edges, ...,] photo)`,
+    as `PairedDataLoaders` does."""
     elsewhere = dict(opt_func='each network has its own Adam: set lr=, wd= or ttur=', moms='beta 1 follows from ttur=: '
         'pass moms= to fit_one_cycle', loss_func='losses have names: give the objective= of the critic, and terms=')
 
@@ -101,7 +102,7 @@ def predict(self:PaintingLearner,
     edges=None, # for a model with instance edges: bool [H,W], or
     instances=None, # the instance map they come from: file name, PIL image, array or tensor [H,W]
     ids=None, # the numbers of an array: 'library' ids, or values of a 'file'; None: library ids where both are the same
-    **kwargs, # for the generator, such as z
+    **kwargs, # other inputs, such as depth, and arguments of the generator, such as z
 ) -> Image.Image:
     "Paint the picture of one label map; raises `InputError` for maps that do not fit the data's classes"
     kwargs = seeded(self.model.generator, kwargs)
@@ -112,8 +113,9 @@ def predict(self:PaintingLearner,
         raise InputError(f'{k}={kwargs[k]!r} was given, but this {name} has no style for a whole picture: {cure}')
     ids, trained = library_ids(item, self.labels, ids), getattr(self.dls, 'size', None)
     with self.painting() as gen:
-        style = {k: v.to(one_param(gen).device) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        return paint_map(gen, ids, size, trained, edges, instances, **style)
+        inputs, style = split_given(dict(edges=edges, instances=instances, **kwargs))
+        style = {k: v.to(one_param(gen).device) if isinstance(v, Tensor) else v for k, v in style.items()}
+        return paint_map(gen, ids, size, trained, **inputs, **style)
 
 # %% ../nbs/27_learner.ipynb #c050586b
 @patch
@@ -126,9 +128,9 @@ def _n_inputs(self:PaintingLearner, b): return self.dls.n_inp if hasattr(self.dl
 
 @patch
 def columns(self:PaintingLearner, *b) -> list: # uint8 `[B,H,W,3]` each
-    "Show a batch and what is painted of it: label map, edges where there are some, the picture, and the photo"
+    "Show a batch and what is painted of it: label map, edges and other inputs, the picture, and the photo"
     n = self._n_inputs(b)
-    with self.painting() as gen: fake = gen(*b[:n])
+    with self.painting() as gen: fake = gen(*read_by(gen, b[:n]))
     return [*input_pictures(b[:n], self.labels.palette), to_u8(fake), *(to_u8(o) for o in b[n:])]
 
 # %% ../nbs/27_learner.ipynb #453e0226
@@ -140,7 +142,7 @@ def show_results(self:PaintingLearner, ds_idx=1, dl=None, max_n=6, figsize=None,
     b = [cast(o, Tensor)[:max_n] for o in dl.one_batch()]
     grid = image_grid(*self.columns(*b))
     h, w = grid.shape[:2]
-    title = 'label | edges | fake | real' if self._n_inputs(b) > 1 else 'label | fake | real'
+    title = ' | '.join(['label', *names_of(self.model.generator)[:self._n_inputs(b)-1], 'fake', 'real'])
     return show_image(grid, figsize=figsize or (w/40, h/40), title=title, **kwargs)
 
 # %% ../nbs/27_learner.ipynb #242cc73f

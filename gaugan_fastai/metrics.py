@@ -17,6 +17,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from .core import *
 from .files import read_photo
 from .losses import lite0, lite0_features
+from .pictures import read_by
 from .segmenter import *
 
 # %% ../nbs/43_metrics.ipynb #0254ce21
@@ -164,7 +165,8 @@ def paint_all(
         with no_random(seed):
             for b in dl:
                 *maps,photo = (o.as_subclass(Tensor) for o in b)
-                res.append([o.cpu() for o in (generator(*maps).float(), photo, maps[0])])
+                fake = generator(*read_by(generator, maps)).float()
+                res.append([o.cpu() for o in (fake, photo, maps[0])])
     finally: generator.train(training)
     return tuple(map(torch.cat, zip(*res)))
 

@@ -10,7 +10,8 @@ import numpy as np, torch
 from pathlib import Path
 from fastai.vision.all import patch
 from PIL import Image
-from .pictures import as_picture, fixed_size, generator_input, seeded, wanted_size
+from .inputs import inputs_of, split_given
+from .pictures import as_picture, fixed_size, generator_input, read_by, seeded, wanted_size
 from .paintable import *
 from .registry import painting_options
 from .styles import unstyled
@@ -54,7 +55,7 @@ def takes(self:Painter):
     z = ['style']*('encoder' in self.gen.__dict__) + ['seed']
     known = dict(codes=['style', 'style_map', 'codes'], z=z, chance=['seed'])
     options = [o.name for o in painting_options(type(self.gen))]
-    return (*known.get(self.styles, []), *options, *['instances']*bool(getattr(self.gen, 'edges', False)))
+    return (*known.get(self.styles, []), *options, *(o.source for o in inputs_of(self.gen)))
 
 @patch
 def __repr__(self:Painter):
@@ -73,24 +74,24 @@ def __call__(self:Painter,
     size=None, # (H,W) of the picture; None: about as large as in training, in the shape of the map
     style_map=None, # Label map of the photo `style`
     ids=None, # What the numbers of arrays are, see `read`
-    **options, # Of the network itself, see `options_for`
+    **more, # Other inputs, such as depth, as large as the map; and options of the network, see `options_for`
 ) -> Image.Image:
     "Paint one label map; raise `InputError` for what the model cannot take"
     segmap = self.read(segmap, ids)
     [found] = self.styles_for(style, codes, seed or None, style_map, ids=ids)
-    return self.paint_in(found, segmap, size, instances, **options)
+    return self.paint_in(found, segmap, size, instances=instances, **more)
 
 @patch
 def paint_in(self:Painter,
     style, # One of `styles_for`
     segmap, # Library ids, `[1,H,W]`
     size=None, # See `Painter.__call__`
-    instances=None, # See `Painter.__call__`
-    **options, # Of the network itself, see `options_for`
+    **more, # See `Painter.__call__`
 ) -> Image.Image:
     "Paint one label map in a style that has been found"
+    inputs, options = split_given(more)
     gen, size = self.gen, wanted_size(self.gen, segmap.shape[-2:], size or 'data', self.size)
-    xb = generator_input(gen, segmap, fixed_size(gen) or size, instances=instances)
+    xb = generator_input(gen, segmap, fixed_size(gen) or size, **inputs)
     how = self.options_for(options) | self._arguments(style, xb[0])
     with self.lock, torch.no_grad(): return as_picture(gen(*self._kept_maps(xb), **how), size)
 
@@ -99,7 +100,7 @@ def paint_in(self:Painter,
 def _kept_maps(self:Painter, xb):
     "What the generator reads, as it was the last time where the map is the same: with all that has been made of it"
     key = tuple((tuple(o.shape), o.cpu().numpy().tobytes()) for o in xb)
-    return recent(self._last_maps, key, lambda: [self.gen.maps(*xb)] if hasattr(self.gen, 'maps') else xb, 1)
+    return recent(self._last_maps, key, lambda: read_by(self.gen, xb), 1)
 
 @patch
 def _arguments(self:Painter, style, segmap):
@@ -123,8 +124,9 @@ def paint(
     seed:int=None, # None: 0
     style_map=None, # A path, or library ids `[H,W]`
     codes=None, # Codes, or a dict of them
+    **inputs, # See `Painter.__call__`
 ) -> np.ndarray: # uint8 `[H,W,3]`
     "Paint one label map with a prepared generator, see `Painter`"
     painter, ids = Painter.around(model), model.labels.check(ids)[None]
     [found] = painter.styles_for(style, codes, seed, style_map, ids='library')
-    return np.array(painter.paint_in(found, ids, size, instances))
+    return np.array(painter.paint_in(found, ids, size, instances=instances, **inputs))

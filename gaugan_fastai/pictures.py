@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['to_u8', 'image_grid', 'input_pictures', 'check_pictures', 'as_batches', 'is_file', 'library_ids', 'paint_size',
-           'fixed_size', 'wanted_size', 'edge_input', 'generator_input', 'as_picture', 'paint_map', 'seeded',
+           'fixed_size', 'wanted_size', 'read_by', 'generator_input', 'as_picture', 'paint_map', 'seeded',
            'style_input', 'frozen']
 
 # %% ../nbs/24_pictures.ipynb #f11a00d3
@@ -13,10 +13,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import *
-from .basics import InputError, arg
-from .core import PILInstances, colorize, instance_edges, resize_map
+from .basics import InputError
+from .core import colorize, resize_map
 from .data.layouts import open_photo
 from .data.transforms import as_size
+from .inputs import found_inputs, split_given
 
 # %% ../nbs/24_pictures.ipynb #ed783208
 def to_u8(image):
@@ -31,9 +32,11 @@ def image_grid(*columns, pad:int=2, rows:int|None=None):
     return np.concatenate([np.concatenate(list(c)) for c in cells], axis=1)
 
 def input_pictures(xb, palette):
-    "What a generator reads, as uint8 pictures `[B,H,W,3]`: label maps in colours, and white edges where there are some"
-    white = lambda o: np.repeat(255*to_np(o).astype(np.uint8)[...,None], 3, -1)
-    return colorize(to_np(xb[0]), palette), *(white(o) for o in xb[1:])
+    "What a generator reads, as uint8 pictures `[B,H,W,3]`: label maps in colours, white edges, and other maps in grey"
+    def grey(o):
+        x = to_np(o if o.ndim == 3 else o[:, 0]).astype(np.float32)   # of many channels the first one
+        return np.repeat((255*x.clip(0, 1)).astype(np.uint8)[...,None], 3, -1)
+    return colorize(to_np(xb[0]), palette), *map(grey, xb[1:])
 
 # %% ../nbs/24_pictures.ipynb #ef6e6960
 def check_pictures(
@@ -91,15 +94,6 @@ def _as_image(item):
     values = to_np(item) if isinstance(item, Tensor) else np.asarray(item)
     return Image.fromarray(values.astype(np.uint8 if values.ndim == 3 or values.max(initial=0) < 256 else np.int32))
 
-def _as_edges(edges, ids):
-    "Edges `[1,H,W]` int64 of an array or tensor [H,W] as large as the map, checked"
-    is_array = isinstance(edges, (np.ndarray, Tensor))
-    if not is_array or tuple(edges.shape[-2:]) != tuple(ids.shape[-2:]) or edges.ndim != 2:
-        what = f'of shape {tuple(edges.shape)}' if hasattr(edges, 'shape') else f'a {type(edges).__name__}'
-        raise InputError(f'edges are {what}, but a bool array of the map, {tuple(ids.shape[-2:])}, is needed: '
-            'instance_edges(instances) makes it')
-    return torch.as_tensor(edges)[None].long()
-
 # %% ../nbs/24_pictures.ipynb #c83be3a6
 def paint_size(
     hw, # (H, W) of a map
@@ -128,45 +122,22 @@ def wanted_size(
     return paint_size(hw, own, 1) if own else paint_size(hw, trained or hw, getattr(generator, 'factor', 1))
 
 # %% ../nbs/24_pictures.ipynb #6417499e
-def _as_instances(instances, ids):
-    "Instance ids `[1,H,W]` int64 of a file, PIL image, array or tensor [H,W] as large as the map, checked"
-    inst = torch.from_numpy(np.array(PILInstances.create(instances), dtype=np.int64))[None]
-    if inst.shape[-2:] == ids.shape[-2:]: return inst
-    (h, w), (H, W) = inst.shape[-2:], ids.shape[-2:]
-    named = f' {instances}' if isinstance(instances, (str,Path)) else ''
-    raise InputError(f'the instance map{named} is {w}x{h}, but its label map is {W}x{H} pixels (width x height): '
-        'make both of one size')
-
-def edge_input(
-    generator, # its `edges` says whether it reads instance edges
-    ids, # label map `[1,H,W]`
-    size, # (H,W) to paint at
-    edges=None, # bool [H,W], or
-    instances=None, # instance map: file, PIL image, array or tensor [H,W]
-) -> list: # the edges bool `[1,h,w]` at `size`, or nothing
-    "Give what a generator reads beside the label map; raise `InputError` for what it lacks or cannot read"
-    both = edges is not None and instances is not None
-    if both: raise InputError('edges= and instances= say the same: give one of them')
-    if edges is not None: found = [resize_map(_as_edges(edges, ids), size).bool()]
-    else: found = [] if instances is None else [instance_edges(resize_map(_as_instances(instances, ids), size))]
-    wants = getattr(generator, 'edges', bool(found))
-    if wants and not found:
-        cure = f'pass {arg("instances", word="")} (a map as large as the label map)'
-        raise InputError('this model was trained with instance edges', cure, 'instances')
-    cure = 'leave instances and edges out'
-    if found and not wants: raise InputError(f'this model was trained without instance edges: {cure}')
-    return found
+def read_by(
+    generator, # A network that paints
+    xb, # Segmap `[B,H,W]`, and what it reads beside it, in its order
+) -> list: # What it is called with: the `LabelMaps` that it makes, where it makes any, or the tensors as they are
+    "Make the label maps of a batch as a generator wants them"
+    return [generator.maps(*xb)] if hasattr(generator, 'maps') else list(xb)
 
 # %% ../nbs/24_pictures.ipynb #b06b0a02
 def generator_input(
-    generator, # see `edge_input`
+    generator, # says what it reads, see `names_of`
     ids, # label map `[1,H,W]`
     size, # (H,W) to paint at
-    edges=None, # see `edge_input`
-    instances=None, # see `edge_input`
-) -> list: # ids int64 `[1,h,w]`, and edges bool `[1,h,w]` where the generator reads them, where its weights are
-    "Make what a generator reads of a label map"
-    xb = [resize_map(ids, size), *edge_input(generator, ids, size, edges, instances)]
+    **given, # its inputs by name or source: edges bool `[H,W]`, or instances as a file, array or tensor; depth; ...
+) -> list: # ids int64 `[1,h,w]`, and what it reads beside them, such as edges bool `[1,h,w]`, where its weights are
+    "Make what a generator reads of a label map; raise `InputError` for what it lacks or cannot read"
+    xb = [resize_map(ids, size), *found_inputs(generator, ids, size, split_given(given)[0])]
     device = next(generator.parameters()).device
     return [o.to(device) for o in xb]
 
@@ -183,14 +154,12 @@ def paint_map(
     ids, # label map `[1,H,W]`
     size='data', # see `wanted_size`
     trained=None, # see `wanted_size`
-    edges=None, # see `edge_input`
-    instances=None, # see `edge_input`
-    **style, # For the generator, such as z
+    **given, # Its inputs, see `generator_input`; and what it is called with besides, such as z
 ) -> Image.Image:
     "Paint the picture of one label map"
-    size = wanted_size(generator, ids.shape[-2:], size, trained)
-    xb = generator_input(generator, ids, fixed_size(generator) or size, edges, instances)
-    with torch.no_grad(): return as_picture(generator(*xb, **style), size)
+    size, (inputs, style) = wanted_size(generator, ids.shape[-2:], size, trained), split_given(given)
+    xb = generator_input(generator, ids, fixed_size(generator) or size, **inputs)
+    with torch.no_grad(): return as_picture(generator(*read_by(generator, xb), **style), size)
 
 # %% ../nbs/24_pictures.ipynb #42c1e370
 def seeded(

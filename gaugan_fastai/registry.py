@@ -23,14 +23,16 @@ class Network(NamedTuple):
     config:Callable # network -> the arguments that build it again
     columns:dict    # Pattern of a key -> channels before the labels (or network -> these), for weights that read maps
     layers:str      # Pattern of the keys that each class has of its own, its group the class; None: no keys
-    carry:Callable  # (state, sources, edges) -> the state for other classes: what columns and layers do not say; None
+    carry:Callable  # (state, sources, inputs) -> the state for other classes: what columns and layers do not say; None
     rows:dict       # Pattern of a key -> rows before those of the classes, for weights that give a number a class
 
 networks = {}   # Name of a class -> its `Network`
 
 def arguments(network) -> dict:
     "Give the arguments of a network that keeps each of them as an attribute"
-    return {k: getattr(network, k) for k in inspect.signature(type(network)).parameters}
+    found = {k: getattr(network, k) for k in inspect.signature(type(network)).parameters}
+    inputs = list(found.pop('inputs', None) or ())
+    return found | (dict(inputs=inputs) if inputs else {})   # cards without inputs do not speak of them
 
 def register(
     cls:type,                  # A `nn.Module`; another one of the same name is replaced
@@ -111,9 +113,12 @@ class Source(NamedTuple):
     make:Callable # (*paths, size=, bs=, num_workers=, seed=, **options) -> `DataLoaders`
     n_paths:int   # Of how many folders
     words:str     # What they are, for the help
-    options:tuple # Of `Option`: what can be typed besides
+    list_options:Callable # () -> list of `Option`: what can be typed besides
     size:tuple    # (H,W) of the pictures where nobody says
     bs:int        # Batch size where nobody says
+
+    @property
+    def options(self): return tuple(self.list_options())
 
     def check_paths(self, paths):
         "Raise `InputError` for another number of folders"
@@ -129,12 +134,13 @@ def register_data(
     make:Callable, # See `Source` for these
     n_paths:int,
     words:str,
-    options=(),
+    options=(), # Of `Option`, or a function that lists them
     size=(96,128),
     bs:int=4,
 ):
     "Let a kind of data be made of folders by its name"
-    sources[name] = Source(name, make, n_paths, words, tuple(options), size, bs)
+    given = options if callable(options) else lambda: options
+    sources[name] = Source(name, make, n_paths, words, given, size, bs)
 
 # %% ../nbs/87_registry.ipynb #14b00021
 _everybodys = ('pretrained', 'mapping')   # options that every family has, see lesson 76

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from .core import InputError, resize_map
 from .data.landscapes import landscape_labels
 from .encoder import as_style
+from .inputs import inputs_of
 from .originals import on_meta
 from .painter import Painter, model_folder, recent
 from .pretrained import network_folders
@@ -82,7 +83,7 @@ class Shelved:
 
     def _note(self, painter, codes, palette):
         gen, factor = painter.gen, getattr(painter.gen, 'factor', 1)
-        self.codes, self.edges = list(codes), bool(getattr(gen, 'edges', False))
+        self.codes, self.inputs = list(codes), inputs_of(gen)
         self.fixed = bool(getattr(gen, 'only_size', None))
         self.size = painter.size or (max(1, round(256/factor))*factor,)*2
         self.facts = _facts(self.name, painter, self.size, codes, palette)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from .core import InputError
+from .inputs import n_read, names_of
 from .labelmaps import *
 from .fast.choice import by_patterns, can_be_exact, hooked, like
 from .fast.modulation import KeptRows, modulation_plain, spade_exact
@@ -42,9 +43,10 @@ class SPADE(nn.Module):
     """Normalise activations, then scale and shift each pixel by what a label map says there.
 
     `spade(x, segmap, edges=None)` takes and gives `[B,C,H,W]`. segmap: int64 `[B,H',W']` of any size (it is resized),
-    or a `LabelMaps`; wrong maps raise `InputError`. With `double` x is doubled first, with `slope` a leaky ReLU comes
-    last; `out` is memory for the result. Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
-    kept = None   # in a painter, see `remember`: its `KeptRows`
+    or a `LabelMaps`; wrong maps raise `InputError`; other inputs come as a dict in the place of edges. With `double` x
+    is doubled first, with `slope` a leaky ReLU comes last; `out` is memory for the result.
+    Park et al. 2019 (arXiv 1903.07291), section 3, eq. (1)-(3)."""
+    kept, inputs = None, ()   # `kept`: in a painter, see `remember`, its `KeptRows`
     def __init__(self,
         nf:int, # Channels C of the activations
         n_classes:int, # Number of classes; void counts, the edge channel does not
@@ -52,12 +54,13 @@ class SPADE(nn.Module):
         ks:int=3, # Kernel size of the modulation's convolutions, odd
         norm='batch', # 'batch', 'instance', or a callable: C -> normalisation without parameters
         edges:bool=False, # Do instance edges come with the label map?
+        inputs=(), # Names of further inputs, see `MapInput`; numbers that no pattern can hold make the work dense
     ):
         super().__init__()
-        store_attr('n_classes,edges', cast=False)
+        store_attr('n_classes,edges,inputs', cast=False)
         conv = partial(nn.Conv2d, kernel_size=ks, padding=ks//2)
         self.param_free_norm = free_norm(norm, nf)
-        self.mlp_shared = nn.Sequential(conv(n_classes + bool(edges), nhidden), nn.ReLU())
+        self.mlp_shared = nn.Sequential(conv(n_read(self), nhidden), nn.ReLU())
         self.mlp_gamma, self.mlp_beta = conv(nhidden, nf), conv(nhidden, nf)
 
     def remember(self, scratch=None):
@@ -73,8 +76,9 @@ class SPADE(nn.Module):
         return modulation_plain(planes, self.mlp_shared, self.mlp_gamma, self.mlp_beta)
 
     def forward(self, x, segmap, edges=None, double=False, slope=None, out=None):
-        maps = label_maps(segmap, edges, self.n_classes, self.edges)
-        if by_patterns(x) and can_be_exact(self): return spade_exact(self, x, maps, double, slope, out)
+        maps = label_maps(segmap, edges, self.n_classes, names_of(self))
+        exact = maps.patterned and by_patterns(x) and can_be_exact(self)
+        if exact: return spade_exact(self, x, maps, double, slope, out)
         if double: x = upsample2(x)
         gamma, beta = self.modulation(maps, x.shape[-2:])
         return bend(self.param_free_norm(x)*(1 + gamma) + beta, slope)
@@ -151,9 +155,9 @@ class SPADEResBlk(ResBlk):
         nf:int, # Channels out
         n_classes:int, # Number of classes; void counts, the edge channel does not
         spectral_norm:bool=True, # Spectral norm on the three convolutions?
-        **kwargs, # Passed to `SPADE`: nhidden, ks, norm, edges
+        **kwargs, # Passed to `SPADE`: nhidden, ks, norm, edges, inputs
     ): super().__init__(ni, nf, partial(SPADE, n_classes=n_classes, **kwargs), spectral_norm)
 
     def forward(self, x, segmap, edges=None, double=False):
-        maps = label_maps(segmap, edges, self.norm_0.n_classes, self.norm_0.edges)
+        maps = label_maps(segmap, edges, self.norm_0.n_classes, names_of(self.norm_0))
         return super().forward(x, maps, double)

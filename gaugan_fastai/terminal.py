@@ -7,9 +7,10 @@ __all__ = ['train_parser', 'generate_parser', 'sentence_of', 'prepare_process', 
 
 # %% ../nbs/d4_terminal.ipynb #ef66e787
 import argparse, inspect, os, re, signal, sys
+from pathlib import Path
 from typing import Callable
 from fastcore.script import anno_parser
-from .options import add_option
+from .options import Option, add_option
 
 # %% ../nbs/d4_terminal.ipynb #6923a2b1
 _of_runs = ('path','model_dir')   # what a run gives its learner itself
@@ -56,6 +57,13 @@ def _all_painting():
     load_families()
     return {o.name: o for net in networks.values() for o in painting_options(net.cls)}
 
+def _further_inputs(shown):
+    "Options for what networks read beside the label map, by name, where they are not among the names `shown`"
+    from gaugan_fastai.inputs import map_inputs
+    words = 'For a model trained with --{}: folder of {}s, named as the label maps; or a file'
+    found = {o.source: Option(o.source, Path, words.format(o.name, o.word)) for o in map_inputs.values()}
+    return {k: v for k, v in found.items() if k not in shown}
+
 def _model_asked(command, argv, others):
     "The model that `argv` names, or None"
     p = argparse.ArgumentParser('gaugan generate', add_help=False, allow_abbrev=False)
@@ -89,10 +97,12 @@ def generate_parser(
     from gaugan_fastai.registry import painting_options
     p, asked = anno_parser(generate, prog='gaugan generate'), set(argv) - {'-h', '--help'}
     others = _all_painting() if asked else {}   # help alone has to come at once
-    model = _model_asked(generate, argv, others) if others else None
+    inputs = _further_inputs(inspect.signature(generate).parameters) if asked else {}
+    model = _model_asked(generate, argv, others | inputs) if asked else None
     cls = _network_in(model) if model else None
     own = {o.name: o for o in painting_options(cls)} if cls else {}
     group = p.add_argument_group(f'options of a {cls.__name__}') if own else p
+    for o in inputs.values(): add_option(p, o)
     for o in own.values(): add_option(group, o)
     for o in others.keys() - own: add_option(p, others[o], hidden=True)
     return p

@@ -84,7 +84,8 @@ def check_photos(dl, photo):
 class SynthesisGAN(TurnsModel, GANModule):
     """Hold a generator, its critic and what they are trained for.
 
-    `gan(segmap)` or `gan(segmap, edges)` paints: `[B,H,W]` int64 in, `[B,3,H,W]` in [-1,1] out. `terms` is a dict of
+    `gan(segmap)` or `gan(segmap, edges)` paints (all inputs come in the generator's order): `[B,H,W]` int64 in,
+    `[B,3,H,W]` in [-1,1] out. `terms` is a dict of
     further losses for the generator, each a function of the turn: a namespace with `segmap, fake, photo, fake_feats,
     real_feats` and `maps`, what the generator reads. `paint` and `movers` are for painters with a helper."""
     lr_mults = 1., 1. # of the two turns
@@ -113,7 +114,7 @@ class SynthesisGAN(TurnsModel, GANModule):
         "The parameters that move in the turn of 'generator' or 'critic'"
         return list(getattr(self, turn).parameters())
 
-    def make(self, *xb): return self.generator(*xb)
+    def make(self, *xb): return self.generator(*self.prepare(*xb))
     def check(self, dl, xb, target): check_photos(dl, target)
     def averaged(self): return {'': self.generator}
     def critics(self): return {} if self.critic is None else dict(critic=self.critic)

@@ -36,7 +36,7 @@ def learner_of(run, dls):
     "The learner of a run, untrained"
     settings = json.loads((run/'run.json').read_text())
     set_seed(settings.get('seed', 0), reproducible=True)
-    of_the_data = 'size', 'classes', 'seed', 'edges'
+    of_the_data = 'size', 'classes', 'seed', 'edges', 'inputs'
     options = {k: v for k, v in settings.items() if k not in of_the_data}
     return spade_learner(dls, path=run, model_dir='.', **options)
 
@@ -62,6 +62,7 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     settings = json.loads((a.run/'run.json').read_text())
     data = dict(size=tuple(settings['size']), bs=4, edges=settings.get('edges', False), flip=0)
+    data |= {k: True for k in settings.get('inputs', ())}
     dls = PairedDataLoaders.from_folder(a.data, train=a.train.split(','), valid=a.test.split(','), **data)
     segmenter, photos = load_segmenter(a.segmenter) if a.segmenter else None, all_photos(dls.valid)
     rows, scores, columns = [int(o) for o in a.rows.split(',')], {}, []

@@ -8,7 +8,8 @@ __all__ = ['spade_sums', 'plan_for_spade', 'PlannedDL']
 # %% ../../nbs/b9_data.planned.ipynb #02d00003
 from fastai.vision.all import *
 from torch.utils.data import get_worker_info
-from ..core import InputError, TensorEdges, TensorSegmap
+from ..core import InputError, TensorSegmap
+from ..inputs import map_inputs
 from ..labelmaps import LabelMaps, carried, carry
 from ..fast.modulation import repeats_enough
 
@@ -39,9 +40,11 @@ def plan_for_spade(
 
 # %% ../../nbs/b9_data.planned.ipynb #02d00011
 def _maps_of(batch):
-    "Places of the segmap and of its edges in a batch, [] if there is no segmap"
-    found = {cls: i for i, o in enumerate(batch) for cls in (TensorSegmap, TensorEdges) if isinstance(o, cls)}
-    return [found[cls] for cls in (TensorSegmap, TensorEdges) if cls in found] if TensorSegmap in found else []
+    "Places of the segmap and of an input that can carry its maps; [] without segmap, and with an input that cannot"
+    def places(cls): return [i for i, o in enumerate(batch) if isinstance(o, cls)][-1:]
+    segmap, found = places(TensorSegmap), [(o, places(o.tensor)) for o in map_inputs.values()]
+    cannot = any(at and not o.carries for o, at in found)
+    return [] if cannot or not segmap else segmap + [i for _, at in found for i in at]
 
 class PlannedDL(TfmdDL):
     """A `TfmdDL` whose workers check and number the label maps of a batch, and send that with it.
@@ -67,9 +70,9 @@ class PlannedDL(TfmdDL):
         return b if get_worker_info() is None or not self.n_classes else self.with_maps(b)
 
     def with_maps(self,
-        batch, # Tuple of tensors of the CPU, with a `TensorSegmap` and perhaps `TensorEdges`
+        batch, # Tuple of tensors of the CPU, with a `TensorSegmap` and perhaps an input
     ):
-        "The batch whose segmap (and edges) carry their `LabelMaps`"
+        "The batch whose segmap (and input) carry their `LabelMaps`"
         places = _maps_of(batch) if isinstance(batch, tuple) else []
         both = [batch[i].as_subclass(Tensor).detach() for i in places]
         try: maps = LabelMaps(both[0], both[1] if len(both) > 1 else None, self.n_classes) if both else None

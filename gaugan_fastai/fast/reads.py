@@ -117,4 +117,5 @@ def label_reads(
     image, # `[k*B,3,H,W]`, k pictures for each map
 ): # Pairs: what is left to convolve, and what to add for the labels, `[B,C,h,w]` (None: they are in the first)
     "Halve the pictures from scale to scale and read the labels once a map: by patterns on a CPU, by planes on a GPU"
-    return (_by_patterns if by_patterns(image) else _by_planes)(convs, maps, image)
+    told = maps.patterned and by_patterns(image)   # not by numbers that patterns cannot hold
+    return (_by_patterns if told else _by_planes)(convs, maps, image)

@@ -19,6 +19,7 @@ from scipy.stats import t as student
 from ..callbacks import ModelAverage, TimeBudget
 from ..core import InputError, choose
 from ..critics import MultiScaleCritic
+from ..inputs import n_read
 from ..layers import spectral, upsample2
 from ..learner import SynthesisLearner
 from .pix2pix import UNetGenerator, unet_levels
@@ -72,18 +73,20 @@ class ConcatGenerator(SPADEGenerator):
         upsampling:str='normal', # 'normal', 'more' or 'most'
         norm='batch', # As in `ConcatResBlk`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
+        inputs=(), # As in `SPADEGenerator`
     ):
         if where not in ('every', 'input'): raise InputError(f"where is {where!r}, but it is one of every, input")
         self.__dict__['where'] = where
-        super().__init__(n_classes, ngf, edges, upsampling=upsampling, nhidden=1, norm=norm, spectral=spectral)
+        how = dict(upsampling=upsampling, nhidden=1, norm=norm, spectral=spectral, inputs=inputs)
+        super().__init__(n_classes, ngf, edges, **how)
 
     def first_layer(self, nf):
         if self.where == 'every': return super().first_layer(nf)
-        n_in, wrap = self.n_classes + bool(self.edges), spectral if self.spectral else noop
-        return _way_down(n_in, self.ngf, int(math.log2(self.factor)), self.norm, wrap)
+        wrap = spectral if self.spectral else noop
+        return _way_down(n_read(self), self.ngf, int(math.log2(self.factor)), self.norm, wrap)
 
     def block(self, ni, nf, i):
-        n_in = self.n_classes + bool(self.edges) if self.where == 'every' else 0
+        n_in = n_read(self) if self.where == 'every' else 0
         return ConcatResBlk(ni, nf, n_in, self.spectral, self.norm)
 
     def first(self, maps, z=None):

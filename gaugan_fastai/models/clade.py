@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
-from ..clade import CLADE, ClassAffine, positional_map
+from ..clade import CLADE, ClassAffine, conv_name, positional_map
 from ..basics import InputError, arg, check_whole, choose
 from ..finetune import class_rows
+from ..inputs import input_args, input_columns, input_named, n_read
 from ..learner import SynthesisLearner
 from .spade import norm_learner
 from .trunk import Trunk, block_channels, trunk_config
@@ -44,6 +45,7 @@ class CLADEGenerator(Trunk):
         norm='batch', # 'batch' or 'instance', see `CLADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
         widths=None, # Channels that each block gives, times `ngf`; None: the paper's, see `block_channels`
+        inputs=(), # Names of what else comes with the label map, see `MapInput`
     ):
         super().__init__()
         choose(self.doublings, upsampling, 'upsampling')
@@ -56,12 +58,12 @@ class CLADEGenerator(Trunk):
 
     def first_layer(self, nf):
         "From the smallest map to nf channels"
-        return nn.Conv2d(self.n_classes + bool(self.edges), nf, 3, padding=1)
+        return nn.Conv2d(n_read(self), nf, 3, padding=1)
 
     def block(self, ni, nf, i):
         "The i-th block"
-        norm = partial(CLADE, n_classes=self.n_classes, norm=self.norm, edges=self.edges, positions=self.positions)
-        return ResBlk(ni, nf, norm, self.spectral, n_more=int(bool(self.edges)))
+        norm = partial(CLADE, n_classes=self.n_classes, norm=self.norm, positions=self.positions, **input_args(self))
+        return ResBlk(ni, nf, norm, self.spectral, n_more=n_read(self) - self.n_classes)
 
     def places(self,
         maps, # The `LabelMaps` of this forward
@@ -75,8 +77,8 @@ class CLADEGenerator(Trunk):
         void = self.labels.void if self.labels else None
         return maps.plan(maps.size).once(_places, void).to(maps.segmap.device)
 
-    def forward(self, segmap, edges=None, dist=None):
-        maps = self.maps(segmap, edges)
+    def forward(self, segmap, edges=None, dist=None, **inputs):
+        maps = self.maps(segmap, edges, **inputs)
         self.check_size(maps)
         dist = self.places(maps, dist)
         each = {} if dist is None else dict(each=[dict(dist=dist)]*3)   # for the norms of a block
@@ -96,7 +98,7 @@ def _checked_dist(gen, maps, dist):
 # %% ../../nbs/64_models.clade.ipynb #11c00013
 @delegates(norm_learner, but='suited')
 def clade_learner(
-    dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
+    dls, # `PairedDataLoaders`: batches (segmap, [edges, ...,] photo)
     preset:str='small', # widths: 'cpu', 'small' or 'paper', as SPADE's
     ngf:int|None=None, # width of the generator, instead of the preset's
     positions:bool=False, # do scale and shift change with the place in a region?
@@ -109,7 +111,7 @@ def clade_learner(
 
     Raises `InputError` for unknown presets, and where the perceptual network's weights cannot be had."""
     how = dict(positions=positions, upsampling=upsampling, norm=norm, widths=widths)
-    def generator(w): return CLADEGenerator(dls.n_classes, w.ngf, dls.edges, **how)
+    def generator(w): return CLADEGenerator(dls.n_classes, w.ngf, **how, **input_args(dls))
     def suited(gen):
         gen.labels = getattr(dls, 'labels', None)   # they say which class is void
         return {}
@@ -119,32 +121,40 @@ def clade_learner(
 # %% ../../nbs/64_models.clade.ipynb #11c00018
 _blocks_conv, _norm = r'\.conv_[01s]\.weight(_orig)?$', '.class_specified_affine.weight'
 
-def _with_channel(weight, v, wants):
-    "A block's weight `[O,C,k,k]` with one input channel more (0) or less, and its spectral norm's v (or None)"
-    taps = weight[0, 0].numel()
-    if wants:
-        weight = torch.cat([weight, torch.zeros_like(weight[:, :1])], 1)
-        return weight, None if v is None else torch.cat([v, v.new_zeros(taps)])
-    return weight[:, :-1].clone(), None if v is None else F.normalize(v[:-taps], dim=0)
+def _mark(name): return f'.{conv_name(name)}.'
+def _n_more(names): return sum(input_named(o).channels for o in names)
 
-def _with_edges(state, wants):
-    "The state with or without what reads edges in the blocks"
-    res = {k: v for k, v in state.items() if '.inst_conv.' not in k}
+def _with_channels(weight, v, has, wants):
+    "A block's weight `[O,C,k,k]` that reads other inputs (0 for new ones), and its spectral norm's v (or None)"
+    own, taps = weight.shape[1] - _n_more(has), weight[0, 0].numel()
+    weight = torch.cat([weight[:, :own], *input_columns(weight[:, own:], has, wants)], 1)
+    if v is None: return weight, None
+    v = v.view(1, -1, taps, 1)   # as one row of a weight
+    v = torch.cat([v[:, :own], *input_columns(v[:, own:], has, wants)], 1).flatten()
+    return weight, v if set(has) <= set(wants) else F.normalize(v, dim=0)
+
+# %% ../../nbs/64_models.clade.ipynb #11c00031
+def _with_inputs(state, has, wants):
+    "The state with what reads the inputs `wants` in the blocks, which read `has`"
+    res = {k: v for k, v in state.items() if not any(_mark(o) in k for o in has if o not in wants)}
     for k in [o for o in res if re.search(_blocks_conv, o)]:
         v = k.replace('weight_orig', 'weight_v') if k.endswith('_orig') else None
-        res[k], more = _with_channel(res[k], res[v] if v else None, wants)
+        res[k], more = _with_channels(res[k], res[v] if v else None, has, wants)
         if v: res[v] = more
-    for k in [o for o in res if o.endswith(_norm)]*wants:
-        name = k.removesuffix(_norm) + '.inst_conv'
-        res |= {f'{name}.weight': torch.ones(1, 1, 1, 1).to(res[k]), f'{name}.bias': torch.zeros(1).to(res[k])}
+    for k in [o for o in res if o.endswith(_norm)]:
+        for o in [o for o in wants if o not in has]:
+            name, n = k.removesuffix(_norm) + _mark(o), input_named(o).channels
+            res[f'{name}weight'] = torch.eye(n)[..., None, None].to(res[k])
+            res[f'{name}bias'] = torch.zeros(n).to(res[k])
     return res
 
 def _carry(state, sources, wants):
-    "The state for other classes, with or without edges: rows of the tables, and what reads edges"
+    "The state for other classes and inputs: rows of the tables, and what reads inputs"
     tables = re.compile(r'\.class_specified_affine\.(weight|bias)$')
     res = {k: class_rows(v, sources) if tables.search(k) else v for k, v in state.items()}
-    has = any('.inst_conv.' in k for k in state)
-    return res if has == wants else _with_edges(res, wants)
+    found = (re.match(r'head_0\.norm_0\.(\w+)_conv\.weight$', k) for k in state)
+    has = tuple('edges' if m[1] == 'inst' else m[1] for m in found if m)
+    return res if has == wants else _with_inputs(res, has, wants)
 
 # %% ../../nbs/64_models.clade.ipynb #11c00019
 from ..options import or_none

@@ -16,6 +16,7 @@ from ..basics import InputError
 from ..callbacks import ModelAverage
 from ..encoder import as_style
 from ..finetune import start_from
+from ..inputs import refuse_inputs
 from ..learner import SynthesisLearner
 from .oasis_generator import *
 from ..segcritic import *
@@ -124,7 +125,7 @@ def _oasis_widths(preset, given):
 
 def _check_data(dls):
     "Raise `InputError` for data that OASIS cannot learn from"
-    if dls.edges: raise InputError('OASIS does not read the instance edges of these data', 'load them with edges=False')
+    refuse_inputs(dls, 'OASIS')
     if any(o % OASISGenerator.factor for o in dls.size):
         size = f'{dls.size[0]}x{dls.size[1]}'
         raise InputError(f'the data come as {size}, but OASIS paints multiples of 32', 'choose such a size')
@@ -152,7 +153,7 @@ def oasis_learner(
 ) -> OASISLearner:
     """Make OASIS's generator, its segmentation critic and the learner that trains them (arXiv 2012.04781, section 3).
 
-    Raises `InputError` for unknown presets, data with instance edges, and sizes that are no multiples of 32."""
+    Raises `InputError` for unknown presets, data with other inputs, and sizes that are no multiples of 32."""
     _check_data(dls)
     given = dict(ngf=ngf, nhidden=nhidden, ndf=ndf, widths=widths)
     w = _oasis_widths(preset, given)

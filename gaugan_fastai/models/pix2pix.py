@@ -8,6 +8,7 @@ __all__ = ['Noise', 'UNetGenerator', 'unet_levels', 'pix2pix_learner']
 # %% ../../nbs/28_models.pix2pix.ipynb #75400ee1
 from copy import deepcopy
 from itertools import chain
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -21,7 +22,8 @@ from ..critics import MultiScaleCritic
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from ..safe import check_finite
-from ..labelmaps import label_maps
+from ..inputs import n_read, input_args
+from ..labelmaps import maps_for
 
 # %% ../../nbs/28_models.pix2pix.ipynb #467a2d77
 _norms = dict(instance=partial(nn.InstanceNorm2d, affine=True), batch=nn.BatchNorm2d)
@@ -101,6 +103,7 @@ class UNetGenerator(_UNet):
     All else raises `InputError`.
     Isola et al. 2017 (arXiv 1611.07004), section 3.2.1 and appendix 6.1."""
     styles = None # it has one
+    inputs = ()
     def __init__(self,
         n_classes:int, # Number of classes; void counts, the edge channel does not
         ngf:int=64, # Channels of the first layer; they double up to 8*ngf
@@ -110,21 +113,24 @@ class UNetGenerator(_UNet):
         dropout:float=.5, # Share of activations dropped in the innermost layers (3 of them, or fewer)
         noise:bool=False, # Go on dropping in eval mode, as the paper does?
         skips:bool=True, # Without them: the paper's "encoder-decoder"
+        inputs=(), # Names of what else comes with the label map, see `MapInput`
     ):
         if norm not in _norms: raise InputError(f'norm is {norm!r}, but it is one of {", ".join(_norms)}')
         if levels < 2: raise InputError(
             f'levels={levels}, but a U-Net halves the picture at least twice: levels=8 for 256x256')
         check_whole(n_classes=n_classes, ngf=ngf)
-        super().__init__(n_classes + bool(edges), ngf, levels, _norms[norm], partial(Noise, dropout, noise), skips)
+        n_in = n_read(SimpleNamespace(n_classes=n_classes, edges=edges, inputs=inputs))
+        super().__init__(n_in, ngf, levels, _norms[norm], partial(Noise, dropout, noise), skips)
         store_attr(cast=False)
         self.factor = 2**levels
         _initialise(self)
 
-    def maps(self, segmap, edges=None):
+    def maps(self, segmap, *values, **inputs):
         "Make the checked `LabelMaps` of a batch"
-        return label_maps(segmap, edges, self.n_classes, bool(self.edges))
+        return maps_for(self, segmap, *values, **inputs)
 
-    def forward(self, segmap, edges=None): return self.decode(self.encode(_planes(self, self.maps(segmap, edges))))
+    def forward(self, segmap, edges=None, *values, **inputs):
+        return self.decode(self.encode(_planes(self, self.maps(segmap, edges, *values, **inputs))))
 
 # %% ../../nbs/28_models.pix2pix.ipynb #f06ab84b
 @patch
@@ -152,7 +158,7 @@ def unet_levels(
 # %% ../../nbs/28_models.pix2pix.ipynb #df977f36
 @delegates(SynthesisLearner.__init__, but='objective,terms,ttur')
 def pix2pix_learner(
-    dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
+    dls, # `PairedDataLoaders`: batches (segmap, [edges, ...,] photo)
     ngf:int=64, # width of the generator
     ndf:int|None=None, # width of the critic; None: as the generator
     levels:int|None=None, # how often the U-Net halves the picture; None: `unet_levels` of the data's size
@@ -172,11 +178,12 @@ def pix2pix_learner(
 
     Raises `InputError` for pictures that cannot be halved `levels` times and for unknown objectives."""
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
-    gen = UNetGenerator(dls.n_classes, ngf, dls.edges, levels or unet_levels(dls.size), norm, dropout, noise, skips)
+    how = dict(levels=levels or unet_levels(dls.size), norm=norm, dropout=dropout, noise=noise, skips=skips)
+    gen = UNetGenerator(dls.n_classes, ngf, **how, **input_args(dls))
     if any(o % gen.factor for o in dls.size):
         what = f'the data come as {dls.size[0]}x{dls.size[1]}, but levels={levels} needs multiples of {gen.factor}'
         raise InputError(what, 'choose such a size, or leave levels out')
-    critic = MultiScaleCritic(dls.n_classes, ndf or ngf, 1, n_layers, edges=dls.edges)
+    critic = MultiScaleCritic(dls.n_classes, ndf or ngf, 1, n_layers, **input_args(dls))
     losses = dict(l1=lambda turn: l1*F.l1_loss(turn.fake, turn.photo)) if l1 else {}
     if average: cbs = L(ModelAverage(average)) + L(cbs)
     return SynthesisLearner(dls, gen, critic, objective, {**losses, **(terms or {})}, ttur=False, cbs=cbs, **kwargs)

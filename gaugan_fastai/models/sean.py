@@ -18,6 +18,7 @@ from ..labelmaps import LabelMaps
 from ..safe import write_whole
 from ..critics import MultiScaleCritic
 from ..finetune import start_from
+from ..inputs import refuse_inputs
 from ..learner import SynthesisLearner
 from ..losses import gan_objectives
 from .spade import feature_matching_term, l1_term, perceptual_term
@@ -176,12 +177,11 @@ def sean_learner(
 ) -> SEANLearner:
     """Make a SEAN generator, SEAN's critic and their learner (arXiv 1911.12861, section 3.3 and appendix).
 
-    Raises `InputError` for unknown presets, data with instance edges, and a perceptual network that cannot be had."""
+    Raises `InputError` for unknown presets, data with other inputs, and a perceptual network that cannot be had."""
     given = dict(ngf=ngf, nhidden=nhidden, style_dim=style_dim, width=width, ndf=ndf)
     w = choose(sean_presets, preset, 'preset') | {k: v for k, v in given.items() if v is not None}
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
-    what = 'the data come with instance edges, which SEAN does not read'
-    if dls.edges: raise InputError(what, 'load them with edges=False')
+    refuse_inputs(dls, 'SEAN')
     critic = MultiScaleCritic(dls.n_classes, w.pop('ndf'), n_scales, 3, strides=(2, 2, 2))
     gen = SEANGenerator(dls.n_classes, upsampling=upsampling, **w)
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, given, 'sean')

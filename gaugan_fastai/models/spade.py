@@ -20,6 +20,7 @@ from ..basics import InputError, arg, check_whole, choose
 from ..critics import MultiScaleCritic
 from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
 from ..finetune import start_from
+from ..inputs import n_read, input_args
 from ..learner import SynthesisLearner
 from ..losses import PerceptualLoss, feature_matching, gan_objectives
 from .trunk import Trunk, block_channels, trunk_config
@@ -38,8 +39,9 @@ def _picture_size(size, aspect, factor):
 class SPADEGenerator(Trunk):
     """Paint a photograph from a label map: `gen(segmap, edges=None, z=None)` gives `[B,3,H,W]` in [-1, 1].
 
-    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, z float `[B,z_dim]` (None: normal random numbers). H and W are
-    multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed. All else raises `InputError`.
+    segmap int64 `[B,H,W]`, edges bool `[B,H,W]`, other inputs by name (`depth=`), z float `[B,z_dim]` (None: normal
+    random numbers). H and W are multiples of 32 ('normal'), 64 ('more') or 128 ('most'); with `z_dim` they are fixed.
+    All else raises `InputError`.
     Park et al. 2019 (arXiv 1903.07291), section 3 and appendix A."""
     styles = property(lambda self: 'z' if self.z_dim else None, doc="'z' (a vector for a picture), 'codes', or None")
     only_size = property(lambda self: self.size if self.z_dim else None, doc='The one (H,W) that it paints, or None')
@@ -56,6 +58,7 @@ class SPADEGenerator(Trunk):
         norm='batch', # 'batch' or 'instance', see `SPADE`
         spectral:bool=True, # Spectral norm on the blocks' convolutions?
         widths=None, # Channels that each block gives, times `ngf`; None: the paper's, see `block_channels`
+        inputs=(), # Names of what else comes with the label map, see `MapInput`
     ):
         super().__init__()
         known = ', '.join(self.doublings)
@@ -70,11 +73,11 @@ class SPADEGenerator(Trunk):
     def first_layer(self, nf):
         "From the smallest map, or from z, to nf channels"
         if self.z_dim: return nn.Linear(self.z_dim, nf*prod(self.size)//self.factor**2)
-        return nn.Conv2d(self.n_classes + bool(self.edges), nf, 3, padding=1)
+        return nn.Conv2d(n_read(self), nf, 3, padding=1)
 
     def block(self, ni, nf, i):
         "The i-th block"
-        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, edges=self.edges)
+        how = dict(nhidden=self.nhidden, ks=self.ks, norm=self.norm, **input_args(self))
         return SPADEResBlk(ni, nf, self.n_classes, self.spectral, **how)
 
     def first(self,
@@ -91,8 +94,8 @@ class SPADEGenerator(Trunk):
         if z.shape != want: raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {want} is needed')
         return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
 
-    def forward(self, segmap, edges=None, z=None):
-        maps = self.maps(segmap, edges)
+    def forward(self, segmap, edges=None, z=None, **inputs):
+        maps = self.maps(segmap, edges, **inputs)
         self.check_size(maps)
         return self.paint(self.first(maps, z), maps)
 
@@ -144,7 +147,7 @@ def norm_learner(
     asked = dict(asked, ndf=ndf, n_layers=n_layers)
     w = SimpleNamespace(**choose(presets, preset, 'preset') | {k: v for k, v in asked.items() if v is not None})
     if isinstance(objective, str): objective = choose(gan_objectives, objective, 'objective')
-    gen, critic = generator(w), MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, edges=dls.edges)
+    gen, critic = generator(w), MultiScaleCritic(dls.n_classes, w.ndf, n_scales, w.n_layers, **input_args(dls))
     if pretrained is not None: gen, critic = start_from(pretrained, dls, critic, mapping, asked, family)
     _check_sides(gen, getattr(dls, 'size', ()))
     more = dict(cls=SynthesisLearner, terms={}, cbs=[]) | (suited(gen) if suited else {})
@@ -167,7 +170,7 @@ def _styled(dls, gen, term, warmup):
 # %% ../../nbs/33_models.spade.ipynb #b64ec000
 @delegates(norm_learner, but='suited')
 def spade_learner(
-    dls, # `PairedDataLoaders`: batches (segmap, [edges,] photo)
+    dls, # `PairedDataLoaders`: batches (segmap, [edges, ...,] photo)
     preset:str='small', # widths: 'cpu', 'small' or 'paper'
     ngf:int|None=None, # width of the generator, instead of the preset's
     nhidden:int|None=None, # hidden channels of the modulation
@@ -186,7 +189,8 @@ def spade_learner(
     asked = dict(ngf=ngf, nhidden=nhidden, z_dim=z_dim, widths=widths)
     def generator(w):
         how = dict(upsampling=upsampling, nhidden=w.nhidden, norm=norm, widths=widths)
-        return SPADEGenerator(dls.n_classes, w.ngf, dls.edges, z_dim, size=dls.size if z_dim else None, **how)
+        size = dls.size if z_dim else None
+        return SPADEGenerator(dls.n_classes, w.ngf, z_dim=z_dim, size=size, **how, **input_args(dls))
     def suited(gen): return _styled(dls, gen, KLTerm(kl, kl_mean), kl_warmup) if gen.z_dim else {}
     return norm_learner(dls, generator, 'spade', asked, preset, suited=suited, **kwargs)
 

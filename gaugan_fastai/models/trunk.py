@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..basics import InputError, arg
-from ..labelmaps import label_maps
+from ..inputs import names_of
+from ..labelmaps import label_maps, named_inputs
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral
 from ..fast.choice import hooked, rebuilt
 from ..patterns import recorded
@@ -73,6 +74,7 @@ class Trunk(nn.Module):
     doublings = dict(normal=5, more=6, most=7)   # from start to picture
     memory = None   # in a painter, see `for_inference`: its `Memory`
     edges = z_dim = size = None   # `size`: (H, W) of the one size that it paints
+    inputs = ()   # names of what it reads beside label map and edges
 
     def grow(self,
         channels, # Channels that each block gives, see `block_channels`
@@ -122,19 +124,24 @@ def _equal(a, b):
     if a is None or b is None: return a is b
     return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
+def _all_equal(a, b): return list(a) == list(b) and all(_equal(a[k], b[k]) for k in a)
+
 # %% ../../nbs/32_models.trunk.ipynb #10b00016
+def _own(x): return x.clone() if isinstance(x, torch.Tensor) else x
+
 @patch
 def maps(self:Trunk,
     segmap, # Class ids, integer `[B,H,W]`, or a `LabelMaps`, which is passed through
-    edges=None, # Instance edges, bool `[B,H,W]`, for a generator with them
+    *values, # What it reads beside it, in its order: instance edges, bool `[B,H,W]`, for a generator with them
+    **inputs, # The same by name
 ):
     "Make the checked `LabelMaps` of a batch; a painter gives its last ones where the maps are the same again"
-    make, memory = partial(label_maps, n_classes=self.n_classes, wants_edges=self.edges), self.memory
-    if memory is None or recorded() or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
+    given, memory = named_inputs(self, values, inputs), self.memory
+    make = partial(label_maps, n_classes=self.n_classes, wants_edges=names_of(self))
+    if memory is None or recorded() or not isinstance(segmap, torch.Tensor): return make(segmap, given)
     last = memory.maps
-    if last is not None and _equal(segmap, last.segmap) and _equal(edges, last.edges): return last
-    last = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
-    memory.maps = last
+    if last is not None and _equal(segmap, last.segmap) and _all_equal(given, last.inputs): return last
+    memory.maps = last = make(segmap.clone(), {k: _own(x) for k, x in given.items()})
     return last
 
 # %% ../../nbs/32_models.trunk.ipynb #10b00018
