@@ -133,9 +133,10 @@ def maps(self:Trunk,
     if memory is None or recorded() or not isinstance(segmap, torch.Tensor): return make(segmap, edges)
     last = memory.maps
     if last is not None and _equal(segmap, last.segmap) and _equal(edges, last.edges): return last
-    last = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
-    memory.maps = last
-    return last
+    new = make(segmap.clone(), edges.clone() if isinstance(edges, torch.Tensor) else edges)
+    if last is not None: new.follow(last)
+    memory.maps = new
+    return new
 
 # %% ../../nbs/32_models.trunk.ipynb #10b00018
 @patch
