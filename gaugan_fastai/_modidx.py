@@ -1042,6 +1042,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'gaugan_fastai/fast/strokes.py'),
                                             'gaugan_fastai.fast.strokes.PatternRows._new': ( 'bb_fast.strokes.html#patternrows._new',
                                                                                              'gaugan_fastai/fast/strokes.py'),
+                                            'gaugan_fastai.fast.strokes.PatternRows._none': ( 'bb_fast.strokes.html#patternrows._none',
+                                                                                              'gaugan_fastai/fast/strokes.py'),
                                             'gaugan_fastai.fast.strokes.StyledRows': ( 'bb_fast.strokes.html#styledrows',
                                                                                        'gaugan_fastai/fast/strokes.py'),
                                             'gaugan_fastai.fast.strokes.StyledRows.__call__': ( 'bb_fast.strokes.html#styledrows.__call__',

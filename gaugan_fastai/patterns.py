@@ -210,8 +210,8 @@ class LabelPlan:
     ) -> SizePlan:
         "The plan at `size`"
         size = tuple(size)
-        if size not in self.sizes:
-            self.sizes[size] = SizePlan(self.codes_at(size), self.classes, self.edges, self.n_classes)
+        def make(): return SizePlan(self.codes_at(size), self.classes, self.edges, self.n_classes)
+        if size not in self.sizes: self.sizes[size] = make()
         return self.sizes[size]
     at = plan
 

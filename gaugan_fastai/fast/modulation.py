@@ -181,6 +181,7 @@ def _marks(sources):
 
 def _alike(a, b): return a == b if isinstance(a, torch.Size) and isinstance(b, torch.Size) else _same(a, b)
 
+# %% ../../nbs/b3_fast.modulation.ipynb #31474fb3
 class Remember:
     """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done.
 
@@ -214,6 +215,7 @@ def may_keep(layer, x) -> bool:
     if norm.training or norm.running_mean is None or x.dtype != layer.mlp_gamma.weight.dtype: return False
     return not torch.is_grad_enabled() or not asks_gradient(x, *layer.parameters())
 
+# %% ../../nbs/b3_fast.modulation.ipynb #2ddb62ba
 def _rows_of(layer, x, plan):
     "Rows of scale and shift, and their patterns; with 3x3 kernels each pattern's row is made once"
     norm, convs = layer.param_free_norm, (layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta)

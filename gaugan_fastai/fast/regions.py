@@ -214,6 +214,7 @@ def _by_strokes(layer, plan, styles, kernels):
     def make(*_): return StyledRows(_class_table(layer, styles.codes, classes, weight), bias)
     return layer.kept.table(make, kernels, styles, *fcs)(plan, rows), plan.stacked(3)
 
+# %% ../../nbs/b8_fast.regions.ipynb #f2ee2230
 def _for_batch(layer, plan, styles, kernels):
     "The same for any number of maps, in `scratch`: rows, and what lays them out or None"
     labels, _, bias = kernels
@@ -225,6 +226,7 @@ def _for_batch(layer, plan, styles, kernels):
     joint = regions.joint(patterns)
     return joint.total(rows, style_rows, layer.kept.scratch), joint
 
+# %% ../../nbs/b8_fast.regions.ipynb #c794fa7a
 def _paint(layer, x, plan, styles, noise, **how):
     norm, parts = layer.param_free_norm, [o for k, o in layer._modules.items() if not k.startswith('fc_mu')]
     tensors = *layer._parameters.values(), *chain.from_iterable(o.parameters() for o in parts)

@@ -33,6 +33,7 @@ def around(
     mask.view(-1)[(_corner(places, shape)[:, None] + _nine(w)).flatten()] = True
     return mask[:, 1:-1, 1:-1].flatten().nonzero()[:, 0]
 
+# %% ../../nbs/bb_fast.strokes.ipynb #e0f22e04
 def _taps(ids, places):
     "The 3x3 windows of ids `[B,h,w]` about some pixels: `[n,9]`, -1 outside"
     padded = F.pad(ids, (1,)*4, value=-1)
@@ -126,6 +127,7 @@ def _codes_after(old, key, n):
     if len(new): codes = table.scatter_(0, new, torch.arange(len(keys), len(keys) + len(new)))[key]
     return codes, torch.cat([keys, new])
 
+# %% ../../nbs/bb_fast.strokes.ipynb #a45952a2
 more = 1024   # so many patterns may come to those of the first map, then all are numbered anew
 
 def plan_after(
@@ -139,10 +141,9 @@ def plan_after(
     key = as_plain(segmap).cpu().long()
     codes, keys = _codes_after(old, key*2 + as_plain(edges).cpu() if edged else key, n*(1 + edged))
     seen = (keys//2, keys % 2 == 1) if edged else (keys, None)
-    new, planned = LabelPlan.of(codes, *seen, n), {}
-    for size, plan in list(old.sizes.items()):
-        planned[size] = new.sizes[size] = _size_after(plan, new.codes_at(size), *seen)
-    full = any(len(o.stacked(3)) > family_of(o).first + more for o in planned.values())
+    new = LabelPlan.of(codes, *seen, n)
+    for size, plan in list(old.sizes.items()): new.sizes[size] = _size_after(plan, new.codes_at(size), *seen)
+    full = any(len(o.stacked(3)) > family_of(o).first + more for o in new.sizes.values())
     return None if full else new
 
 # %% ../../nbs/bb_fast.strokes.ipynb #a75fa811
@@ -187,13 +188,13 @@ class PatternRows:
     ): # `[n,2C]`, at least as many as `plan.stacked(3)` has patterns
         "Make the rows that are missing; for any thread"
         family, (known, hidden, rows) = family_of(plan), self.last
-        if known is not family:
-            hidden, rows = self.taps.new_zeros(1, len(self.start)), self.bias.new_empty(0, len(self.bias))
+        if known is not family: hidden, rows = self._none()
         hidden = self._hidden(plan, hidden)
         if len(rows) < len(plan.stacked(3)): rows = torch.cat([rows, self._new(plan, hidden, len(rows))])
         self.last = family, hidden, rows
         return rows
 
+    def _none(self): return self.taps.new_zeros(1, len(self.start)), self.bias.new_empty(0, len(self.bias))
     def _hidden(self, plan, rows):
         "Hidden activations of patterns of `plan.windows(3)`, after a row of zeros that stands for outside"
         if len(rows) > len(plan.windows(3)): return rows
