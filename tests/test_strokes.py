@@ -4,8 +4,8 @@ import numpy as np
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from gaugan_fastai.fast.strokes import (Family, GrownPatterns, PatternRows, StyledRows, around, by_blocks, can_follow,
-    family_of, numbered_after, plan_after)
+from gaugan_fastai.fast.strokes import (Lineage, GrownPatterns, PatternRows, StyledRows, around, by_blocks, can_follow,
+    lineage_of, numbered_after, plan_after)
 from gaugan_fastai.fast import strokes
 from gaugan_fastai.labelmaps import LabelMaps
 from gaugan_fastai.models.sean_generator import SEANGenerator
@@ -90,19 +90,19 @@ def test_patterns_that_went_do_not_pile_up(monkeypatch):
         found = plan_after(plan, ids)
         anew += found is None
         plan = found or LabelPlan(ids, None, 9)
-        assert len(plan.plan((32, 32)).stacked(3)) <= family_of(plan.plan((32, 32))).first + 100
+        assert len(plan.plan((32, 32)).stacked(3)) <= lineage_of(plan.plan((32, 32))).first + 100
     assert 1 < anew < 15
 
 def test_two_strokes_on_one_map_are_two_families():
     ids = torch.zeros(1, 16, 16, dtype=torch.long)
     old = LabelPlan(ids, None, 3)
-    family = family_of(old.plan((16, 16)))
+    family = lineage_of(old.plan((16, 16)))
     one, other = ids.clone(), ids.clone()
     one[0, 3, 3], other[0, 9, 9] = 1, 2
     a, b = plan_after(old, one).plan((16, 16)), plan_after(old, other).plan((16, 16))
-    assert family_of(a) is family and family_of(b) is not family
-    assert isinstance(family, Family) and not family.grow(1, 2)
-    assert family_of(pickle.loads(pickle.dumps(a))) is not family   # a copy goes its own way
+    assert lineage_of(a) is family and lineage_of(b) is not family
+    assert isinstance(family, Lineage) and not family.grow(1, 2)
+    assert lineage_of(pickle.loads(pickle.dumps(a))) is not family   # a copy goes its own way
 
 def test_rows_have_the_same_bits_whichever_rows_are_beside_them():
     g = torch.Generator().manual_seed(0)
