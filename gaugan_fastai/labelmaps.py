@@ -12,6 +12,7 @@ from fastcore.all import patch
 from .core import InputError, resize_nearest
 from .fast.cargo import *
 from .inputs import input_named, names_of
+from .fast.strokes import plan_after
 from .patterns import LabelPlan, SizePlan, as_plain, check_ids, recorded
 
 _all_ = ['as_plain', 'packed', 'unpacked', 'Cargo', 'Carrying', 'CarryingSegmap', 'CarryingEdges', 'carry', 'carried']
@@ -110,6 +111,13 @@ class LabelMaps:
     def numbered(self):
         "The `LabelPlan` of all sizes; None where nobody has asked for patterns yet"
         return self._plan if self._near is None else self._near.numbered
+
+    def follow(self,
+        other, # The `LabelMaps` of the last map, at this size
+    ):
+        "Take over the numbers of all windows that are those of the last map, where it has been planned"
+        if other.numbered is None or recorded(): return
+        self._plan = plan_after(other.numbered, self.segmap, self.edges)
 
     def like(self,
         other:LabelPlan, # The plan of another batch

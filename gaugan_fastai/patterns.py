@@ -96,7 +96,9 @@ class SizePlan:
 
     def __getstate__(self): return {**vars(self), '_asked': {}}   # a copy has not been asked for anything
 
-    def _channels(self, taps):
+    def channels(self,
+        taps, # codes of windows, the number of codes for outside, `[n,taps]`
+    ):
         "Input channels read at each tap, rows of a tap-major table, -1 for none: `[n,taps]`, with edges `[n,2*taps]`"
         offset = torch.arange(taps.shape[1])*self.n_in
         read = lambda o: torch.where(o >= 0, o + offset, -1)
@@ -122,9 +124,17 @@ class SizePlan:
         "Patterns of the patterns: what two convolutions on top of each other can tell apart"
         return self.once(_stacked, ks)
 
+    def give(self,
+        first, # 3x3 patterns of the label map
+        second, # 3x3 patterns of these
+    ):
+        "Take patterns that somebody else has numbered"
+        first.entries = self.channels(first.taps), 9*self.n_in
+        self._made |= {(_windows, 3, 1, None): first, (_stacked, 3): second}
+
 def _windows(plan, ks, stride, padding):
     p = Patterns(plan.codes, len(plan.classes), ks, stride, padding)
-    p.reads = RowSum.from_entries(plan._channels(p.taps), ks*ks*plan.n_in)
+    p.reads = RowSum.from_entries(plan.channels(p.taps), ks*ks*plan.n_in)
     return p
 
 def _stacked(plan, ks):
@@ -176,24 +186,41 @@ class LabelPlan:
         seen = code.flatten()[places]
         classes, self.edges = (seen, None) if edges is None else (seen//2, seen % 2 == 1)
         self.classes = classes.where(classes < n_classes, -1)
-        self.n_classes, self._sizes = n_classes, {}
+        self.n_classes, self.sizes = n_classes, {}
+
+    @classmethod
+    def of(cls,
+        codes, # int64 `[B,H,W]`, rows of `classes`
+        classes, # class of each code
+        edges, # does a code stand for an edge? None for maps without edges
+        n_classes, # number of classes
+    ):
+        "A plan of maps that have been coded"
+        new = cls.__new__(cls)
+        new.codes, new.classes, new.edges, new.n_classes, new.sizes = codes, classes, edges, n_classes, {}
+        return new
+
+    def codes_at(self,
+        size, # (H, W)
+    ):
+        "The codes `[B,h,w]` at `size`; maps are resized nearest, as the layers do"
+        return self.codes if size == tuple(self.codes.shape[-2:]) else resize_nearest(self.codes, size)
 
     def plan(self,
         size, # (H, W)
     ) -> SizePlan:
-        "The plan at `size`; maps are resized nearest, as the layers do"
+        "The plan at `size`"
         size = tuple(size)
-        if size not in self._sizes:
-            codes = self.codes if size == tuple(self.codes.shape[-2:]) else resize_nearest(self.codes, size)
-            self._sizes[size] = SizePlan(codes, self.classes, self.edges, self.n_classes)
-        return self._sizes[size]
+        def make(): return SizePlan(self.codes_at(size), self.classes, self.edges, self.n_classes)
+        if size not in self.sizes: self.sizes[size] = make()
+        return self.sizes[size]
     at = plan
 
     def like(self,
         other, # the plan of another batch
     ):
         "Make, of this batch, what the other one was asked for, at every size"
-        for size, o in other._sizes.items():
+        for size, o in other.sizes.items():
             if o._asked: self.plan(size).like(o)
 
 # %% ../nbs/b1_patterns.ipynb #c3279ccf

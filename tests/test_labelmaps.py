@@ -188,7 +188,7 @@ def test_likeness_of_one_who_asked_for_nothing_is_nothing():
     maps, other = LabelMaps(seg, None, K), LabelMaps(seg.flip(2), None, K)
     other.plan((32, 32))
     maps.like(other.numbered)
-    assert maps.numbered is not None and maps.numbered._sizes == {}
+    assert maps.numbered is not None and maps.numbered.sizes == {}
     assert LabelMaps(seg, None, K).numbered is None
 
 def test_cargo_goes_where_the_numbers_go():

@@ -17,6 +17,7 @@ from fastcore.all import *
 from .choice import asks_gradient, hooked
 from ..patterns import SizePlan, spread
 from .pixels import flat, fold, modulate, modulated, norm_stats, workspace
+from .strokes import PatternRows, can_follow
 
 # %% ../../nbs/b3_fast.modulation.ipynb #55d43c32
 def modulation_plain(
@@ -167,14 +168,28 @@ def _same(a, b):
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 # %% ../../nbs/b3_fast.modulation.ipynb #f8099d0a
+_few = 2**12   # numbers of a tensor that is kept itself, beside others, since that is one operation for all of them
+
+def _is_few(o): return isinstance(o, torch.Tensor) and o.numel() <= _few and o.dtype == torch.float32 and o.is_cpu
+
+def _marks(sources):
+    "Marks of all sources: of small tensors all numbers, one after the other, and their shapes"
+    few = [o for o in sources if _is_few(o)]
+    if len(few) < 2: return [_mark(o) for o in sources]
+    numbers = torch.cat([o.detach().flatten() for o in few])
+    return [numbers, *[o.shape if _is_few(o) else _mark(o) for o in sources]]
+
+def _alike(a, b): return a == b if isinstance(a, torch.Size) and isinstance(b, torch.Size) else _same(a, b)
+
+# %% ../../nbs/b3_fast.modulation.ipynb #31474fb3
 class Remember:
     """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done.
 
     For any thread. A source that is no tensor must stay the same object. Copies and pickles start empty."""
     def __init__(self): self.last = None, None   # marks and what was made, always replaced together
     def __call__(self, f, *sources):
-        (seen, made), marks = self.last, [_mark(o) for o in sources]
-        if seen is not None and len(seen) == len(marks) and all(map(_same, seen, marks)): return made
+        (seen, made), marks = self.last, _marks(sources)
+        if seen is not None and len(seen) == len(marks) and all(map(_alike, seen, marks)): return made
         self.last = marks, made = marks, f(*sources)
         return made
     def __deepcopy__(self, memo): return Remember()
@@ -198,14 +213,24 @@ def may_keep(layer, x) -> bool:
     norm = layer.param_free_norm
     if getattr(layer, 'kept', None) is None or not _is_plain(norm): return False
     if norm.training or norm.running_mean is None or x.dtype != layer.mlp_gamma.weight.dtype: return False
-    return not asks_gradient(x, *layer.parameters())
+    return not torch.is_grad_enabled() or not asks_gradient(x, *layer.parameters())
+
+# %% ../../nbs/b3_fast.modulation.ipynb #2ddb62ba
+def _rows_of(layer, x, plan):
+    "Rows of scale and shift, and their patterns; with 3x3 kernels each pattern's row is made once"
+    norm, convs = layer.param_free_norm, (layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta)
+    sources = *layer.parameters(), norm.running_mean, norm.running_var
+    def finish():
+        mean, invstd, _ = norm_stats(norm, x)
+        return lambda rows: fold(rows, mean, invstd, out=rows)
+    def all_rows(*_):
+        rows, patterns = modulation_cheapest(plan, *convs, keep=layer.kept.kernels)
+        return finish()(rows), patterns
+    if not can_follow(*convs): return layer.kept.rows(all_rows, plan, *sources)
+    return layer.kept.rows(lambda *_: PatternRows(*convs, finish()), *sources)(plan), plan.stacked(3)
 
 def _from_kept(layer, x, plan, **how):
-    norm, convs = layer.param_free_norm, (layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta)
-    def make(*_):
-        rows, patterns = modulation_cheapest(plan, *convs, keep=layer.kept.kernels)
-        return fold(rows, *norm_stats(norm, x)[:2], out=rows), patterns
-    table, patterns = layer.kept.rows(make, plan, *layer.parameters(), norm.running_mean, norm.running_var)
+    table, patterns = _rows_of(layer, x, plan)
     return modulated(x, table, None if patterns is None else patterns.pixels.on(x.device)[0], **how)
 
 # %% ../../nbs/b3_fast.modulation.ipynb #a1f0c2d5

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from .choice import asks_gradient
 from .modulation import Remember, modulation_cheapest
 from .pixels import modulate, modulated, norm_stats
+from .strokes import PatternRows, StyledRows, can_follow
 from ..patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded, works
 
 # %% ../../nbs/b8_fast.regions.ipynb #fb4d361d
@@ -188,21 +189,51 @@ def _keeps(layer, x, styles):
     "Are scale and shift constants that may be kept? In eval mode, with `layer.kept`, where no gradient is asked for"
     norm = layer.param_free_norm
     if layer.kept is None or norm.training or x.dtype != layer.noise_var.dtype: return False
+    if not torch.is_grad_enabled(): return True
     return not asks_gradient(x, *layer.parameters(), styles and styles.codes)
 
 # %% ../../nbs/b8_fast.regions.ipynb #d216b6ac
-def _paint(layer, x, plan, styles, noise, **how):
-    norm, tensors = layer.param_free_norm, [p for k, p in layer.named_parameters() if not k.startswith('fc_mu')]
-    tensors += norm.running_mean, norm.running_var
-    kernels = layer.kept.kernels(lambda *_: _for_painting(layer), *tensors)
+def _class_table(layer, codes, classes, weight, block=16):
+    "What each class adds at each tap, `[n*9,2C]`; a class has its row in its block, so that others do not matter"
+    fcs, ids = [getattr(layer, f'fc_mu{i}') for i in classes], torch.tensor(classes)
+    rows = torch.cat([F.linear(codes[:, i], fc.weight, fc.bias) for i, fc in zip(classes, fcs)]).relu()
+    blocks, place = (ids//block).unique(return_inverse=True)
+    row = place*block + ids % block
+    wide = rows.new_zeros(len(blocks)*block, rows.shape[1]).index_copy_(0, row, rows)
+    product = _packed_product if weight.is_mkldnn else torch.mm
+    table = torch.cat([product(o, weight) for o in wide.split(block)])
+    return table.index_select(0, row).view(len(classes)*9, -1)
+
+def _by_strokes(layer, plan, styles, kernels):
+    "Rows of scale and shift for the patterns of one map, of which a stroke makes those that are new, and the patterns"
+    labels, weight, bias = kernels
+    rows = layer.kept.rows(lambda *_: PatternRows(layer.Spade.mlp_shared[0], *labels), kernels)(plan)
+    if not layer.styled: return rows, plan.stacked(3)
+    classes = plan.classes.tolist()
+    fcs = chain.from_iterable(getattr(layer, f'fc_mu{i}').parameters() for i in classes)
+    def make(*_): return StyledRows(_class_table(layer, styles.codes, classes, weight), bias)
+    return layer.kept.table(make, kernels, styles, *fcs)(plan, rows), plan.stacked(3)
+
+# %% ../../nbs/b8_fast.regions.ipynb #f2ee2230
+def _for_batch(layer, plan, styles, kernels):
+    "The same for any number of maps, in `scratch`: rows, and what lays them out or None"
     labels, _, bias = kernels
     def make(*_): return modulation_cheapest(plan, layer.Spade.mlp_shared[0], *labels, keep=layer.kept.taps)
     rows, patterns = layer.kept.rows(make, plan, kernels)
-    if layer.styled:
-        regions = plan.once(Regions)
-        style_rows = regions.patterns.sums.add_up(_kept_table(layer, styles, regions, kernels)) + bias
-        patterns = regions.joint(patterns)
-        rows = patterns.total(rows, style_rows, layer.kept.scratch)
+    if not layer.styled: return rows, patterns
+    regions = plan.once(Regions)
+    style_rows = regions.patterns.sums.add_up(_kept_table(layer, styles, regions, kernels)) + bias
+    joint = regions.joint(patterns)
+    return joint.total(rows, style_rows, layer.kept.scratch), joint
+
+# %% ../../nbs/b8_fast.regions.ipynb #c794fa7a
+def _paint(layer, x, plan, styles, noise, **how):
+    norm, parts = layer.param_free_norm, [o for k, o in layer._modules.items() if not k.startswith('fc_mu')]
+    tensors = *layer._parameters.values(), *chain.from_iterable(o.parameters() for o in parts)
+    tensors += norm.running_mean, norm.running_var
+    kernels = layer.kept.kernels(lambda *_: _for_painting(layer), *tensors)
+    one = len(plan.codes) == 1 and can_follow(layer.Spade.mlp_shared[0], *kernels[0])
+    rows, patterns = (_by_strokes if one else _for_batch)(layer, plan, styles, kernels)
     index = None if patterns is None or patterns.pixels is None else patterns.pixels.on(x.device)[0]
     if noise is not None: noise = noise.to(x)[..., 0].transpose(1, 2), layer.noise_var
     return modulated(x, rows, index, noise=noise, **how)

@@ -141,8 +141,10 @@ def maps(self:Trunk,
     if memory is None or recorded() or not isinstance(segmap, torch.Tensor): return make(segmap, given)
     last = memory.maps
     if last is not None and _equal(segmap, last.segmap) and _all_equal(given, last.inputs): return last
-    memory.maps = last = make(segmap.clone(), {k: _own(x) for k, x in given.items()})
-    return last
+    new = make(segmap.clone(), {k: _own(x) for k, x in given.items()})
+    if last is not None: new.follow(last)
+    memory.maps = new
+    return new
 
 # %% ../../nbs/32_models.trunk.ipynb #10b00018
 @patch
