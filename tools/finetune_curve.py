@@ -14,11 +14,10 @@ beside the weights.
 
 At each of --marks (minutes of processor time in training; scoring does not count) the averaged weights paint the test
 maps: KID (efficientnet-lite0) against the test photos. A mark leaves a line in OUT/ARM_SEED.jsonl, the first six
-pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command goes on after a stop. --table prints
-what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and label maps of
+pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command, or one with later marks, goes on. --table prints what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and label maps of
 a folder are never written.
 """
-import argparse, json, random, shutil, sys, time
+import argparse, json, random, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, CancelValidException, set_seed
@@ -166,7 +165,6 @@ def train(a):
         advance(a, learn, spent, minutes)
         note(a, learn, judge, minutes)
         spent = minutes
-    shutil.rmtree(learn.path)
 
 # -- what came out -------------------------------------------------------------------------------------------------
 
