@@ -14,8 +14,9 @@ beside the weights.
 
 At each of --marks (minutes of processor time in training; scoring does not count) the averaged weights paint the test
 maps: KID (efficientnet-lite0) against the test photos. A mark leaves a line in OUT/ARM_SEED.jsonl, the first six
-pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command, or one with later marks, goes on. --table prints what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and label maps of
-a folder are never written.
+pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command, or one with later marks, goes on.
+--table prints what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and
+label maps of a folder are never written.
 """
 import argparse, json, random, sys, time
 from pathlib import Path
