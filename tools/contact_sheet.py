@@ -2,7 +2,7 @@
 """Paint a contact sheet of each shipped model: twelve pictures of label maps that no training has seen.
 
     python tools/contact_sheet.py                           those of drawn scenes, into docs/images/sheets
-    python tools/contact_sheet.py --models street --data ../shared/data/camvid      maps of the test split, spread over it
+    python tools/contact_sheet.py --models street --data ../shared/data/camvid     maps of its test split
 
 Maps of drawn scenes are those of seeds 0 to 11, with the map above its picture, a style a picture: by its seed where
 the model draws styles; of a SEAN the mean styles that come with it. Of a folder only pictures are written: its maps and

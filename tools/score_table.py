@@ -98,7 +98,9 @@ def blocks(i, painter, np):
 def measure():
     import platform, torch
     seconds = {name: seconds_of(name) for name in cards()}
-    cpu = next((o.split(':')[1].strip() for o in open('/proc/cpuinfo') if o.startswith('model name')), platform.machine())
+    facts = Path('/proc/cpuinfo')
+    names = re.findall(r'model name\s*: (.*)', facts.read_text() if facts.is_file() else '')
+    cpu = names[0] if names else platform.machine()
     words = f'{torch.get_num_threads()} threads of {os.cpu_count()} cores, {cpu}, torch {torch.__version__}'
     SECONDS.parent.mkdir(parents=True, exist_ok=True)
     SECONDS.write_text(json.dumps(dict(machine=words, seconds=seconds), indent=1) + '\n')

@@ -5,8 +5,8 @@
 
 Refuses where another machine can be reached, or where the package does not lie under --at. Then paints a label map that
 comes with the package by `landscapes`, by Python and by the command `gaugan generate`, and prints the seconds: import,
-loading, the first picture, and the quickest of five more, each of another map. Fails where that takes a second or more of
-all threads' processor time, shared by the threads (so that a busy machine fails nobody), and where no picture of the model's size was written.
+loading, the first picture, and the quickest of five more, each of another map. Fails where that takes a second or more
+of processor time a thread (so that a busy machine fails nobody), and where no picture of the model's size came out.
 """
 import argparse, os, socket, subprocess, sys, time
 from pathlib import Path
@@ -60,11 +60,12 @@ def main(argv=None):
     if not a.online and not offline(): sys.exit('try_wheel: another machine can be reached; start with unshare -rn')
     import gaugan_fastai
     where = Path(gaugan_fastai.__file__).resolve()
-    if a.at and a.at.resolve() not in where.parents: sys.exit(f'try_wheel: gaugan_fastai lies in {where.parent}, not in {a.at}')
+    if a.at and a.at.resolve() not in where.parents: sys.exit(f'try_wheel: {where.parent} is not in {a.at}')
     a.out.mkdir(parents=True, exist_ok=True)
     seconds, file, (h, w) = paint(a.out)
     command(file, a.out/'command')
-    print(f'landscapes at {h}x{w}, {os.cpu_count()} cores, {"with" if a.online else "without"} a network: {seconds} seconds')
+    network = 'with' if a.online else 'without'
+    print(f'landscapes at {h}x{w}, {os.cpu_count()} cores, {network} a network: {seconds} seconds')
     return int(seconds['processor'] >= 1)
 
 if __name__ == '__main__': sys.exit(main())
