@@ -12,8 +12,9 @@ once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and h
 --valid, or on drawn scenes below seed 1000, at the stage's size): OUT/scores.jsonl has a line each, and
 `tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes.
 
-The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
-the quickest; `--bf16` trains in mixed precision.
+The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on with: --start
+OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes the quickest;
+`--bf16` trains in mixed precision.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor
@@ -73,8 +74,8 @@ def scorer(a, i, size):
     "The callbacks that score stage i, if that is wanted"
     if not a.score_every: return []
     judge = Judge(unseen(a, size, a.bs[i]), a.device)
-    part = a.valid if a.data else 'drawn'
-    noted = dict(stage=i + 1, size='x'.join(map(str, size)), n=a.score_n, part=part)
+    part, n = a.valid if a.data else 'drawn', len(judge.dl.dataset)
+    noted = dict(stage=i + 1, size='x'.join(map(str, size)), n=n, part=part)
     return [ScoreMarks(a.out/'scores.jsonl', judge, a.score_every, a.spent, **noted)]
 
 # -- the way to compute --------------------------------------------------------------------------------------------
