@@ -117,7 +117,7 @@ class LabelMaps:
     ):
         "Take over the numbers of all windows that are those of the last map, where it has been planned"
         if other.numbered is None or recorded(): return
-        self._plan = plan_after(other.numbered, self.segmap, self.edges)
+        self._plan = plan_after(other.numbered, self.segmap, self._marks())
 
     def like(self,
         other:LabelPlan, # The plan of another batch

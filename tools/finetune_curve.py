@@ -6,7 +6,7 @@
         --mapping '{"Vegetation": "Tree", "Door": "Building", "Window": "Building"}' --arm scratch --seed 2
     python tools/finetune_curve.py OUT --table [--to docs/finetune/snow]
 
-The data are `snow`, scenes in deep snow drawn by `gaugan_fastai.demo.snow_scenes`, or a folder of photos and label maps.
+The data are `snow`, scenes in deep snow drawn by `gaugan_fastai.demo.snow_scenes`, or a folder of pairs.
 Each command is one training, one process and one core; many may share OUT. --n pairs to train on and --n-test others to
 score are chosen once, the same for all. The arm `pretrained` begins with --start, `scratch` with random weights of the
 same widths; batches are the same, each has its own learning rate (--lr). Their critics begin anew, unless a critic lies
@@ -14,11 +14,11 @@ beside the weights.
 
 At each of --marks (minutes of processor time in training; scoring does not count) the averaged weights paint the test
 maps: KID (efficientnet-lite0) against the test photos. A mark leaves a line in OUT/ARM_SEED.jsonl, the first six
-pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command goes on after a stop. --table prints
-what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and label maps of
-a folder are never written.
+pictures in OUT/ARM_SEED_MINUTES.png, and a checkpoint, from which the same command, or one with later marks, goes on.
+--table prints what is there, and leaves scores.jsonl, curve.png and pictures.jpg in --to (OUT unless given). Photos and
+label maps of a folder are never written.
 """
-import argparse, json, random, shutil, sys, time
+import argparse, json, random, sys, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, CancelValidException, set_seed
@@ -75,7 +75,8 @@ class NoValidation(Callback):
 def spread(pairs, n):
     "So many of them, spread over all"
     pairs = list(pairs)
-    if len(pairs) < n: raise InputError(f'there are {len(pairs)} pairs, and {n} were asked for', 'lower --n or --n-test')
+    what = f'there are {len(pairs)} pairs, and {n} were asked for'
+    if len(pairs) < n: raise InputError(what, 'lower --n or --n-test')
     return pairs[::len(pairs)//n][:n]
 
 def loaders(a):
@@ -109,7 +110,8 @@ def learner(a, dls):
     known = spade_learner(dls, pretrained=(gen, critic), mapping=a.mapping, model_dir='.', **new, **how)
     if a.arm == 'pretrained': return known
     gan = known.model
-    return spade_learner(dls, model_dir='.', **widths_of(gan.generator, GENERATOR), **widths_of(gan.critic, CRITIC), **how)
+    widths = widths_of(gan.generator, GENERATOR) | widths_of(gan.critic, CRITIC)
+    return spade_learner(dls, model_dir='.', **widths, **how)
 
 # -- one training --------------------------------------------------------------------------------------------------
 
@@ -166,7 +168,6 @@ def train(a):
         advance(a, learn, spent, minutes)
         note(a, learn, judge, minutes)
         spent = minutes
-    shutil.rmtree(learn.path)
 
 # -- what came out -------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,8 @@ def kid_scores(a, fakes, photos, others):
         res[f'kid_{width}'] = [round(v, 4) for v in kid(f, o)]
         res[f'real_{width}'] = [round(v, 4) for v in kid(r, o)]
     words = f'maps of scenes 0..{n - 1}, a random style each, against the photos of scenes {n}..{last}; KID with '
-    return dict(protocol=words + 'efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 subsets') | res
+    words += 'efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 subsets'
+    return dict(protocol=words) | res
 
 def read_back(a, fakes, photos, maps):
     "mIoU and pixel accuracy of painted and of real pictures"
@@ -65,15 +66,16 @@ def read_back(a, fakes, photos, maps):
     (miou, accuracy), (real, real_accuracy) = read(fakes), read(photos)
     words = f'maps of scenes 0..{n - 1} at {size[0]}x{size[1]}, read by a segmenter (tools/train_segmenter.py: '
     words += f'{card["n_train"]} other drawn scenes, {card["epochs"]} epochs); real: the photos of the same scenes'
-    share = dict(miou=miou, real_miou=real, accuracy=accuracy, real_accuracy=real_accuracy, miou_share=round(miou/real, 3))
-    return dict(miou_protocol=words) | share
+    res = dict(miou_protocol=words, miou=miou, real_miou=real, miou_share=round(miou/real, 3))
+    return res | dict(accuracy=accuracy, real_accuracy=real_accuracy)
 
 def write_card(folder, res):
     "The scores in the card; those that were not measured now stay"
     card = Path(folder)/'model.json'
     text = json.loads(card.read_text(encoding='utf-8'))
     kept = text.get('scores', {})
-    if kept.get('n', res['n']) != res['n']: raise InputError(f'the card has scores of {kept["n"]} scenes', 'give that --n')
+    if kept.get('n', res['n']) != res['n']:
+        raise InputError(f'the card has scores of {kept["n"]} scenes', 'give that --n')
     text['scores'] = kept | res
     lines = [f' {json.dumps(k)}: {json.dumps(v)}' for k, v in text.items()]
     with write_whole(card) as part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw where scores were going: a line for each training that `train_painter.py --score-every` left.
 
-    python tools/score_marks.py docs/street/curve.png 'H100, 192x256=runs/street/scores.jsonl' 'CPU=docs/camvid/marks.jsonl'
+    python tools/score_marks.py docs/street/curve.png H100=runs/street/scores.jsonl CPU=runs/camvid/scores.jsonl
 
 Each file has a JSON line a mark: minutes, kid, std (its scatter over subsets), and what else was noted. Prints the
 table of them, too. `--real .022` draws what real photos get.
@@ -64,7 +64,9 @@ def table(runs):
     "Markdown: a line a mark"
     lines = ['| training | minutes | size | KID |', '|---|---|---|---|']
     for name, rows in runs.items():
-        lines += [f'| {name} | {o["minutes"]:.1f} | {o.get("size", "")} | {o["kid"]:.3f} ± {o["std"]:.3f} |' for o in rows]
+        for o in rows:
+            kid = f'{o["kid"]:.3f} ± {o["std"]:.3f}'
+            lines.append(f'| {name} | {o["minutes"]:.1f} | {o.get("size", "")} | {kid} |')
     return '\n'.join(lines)
 
 def plot(runs, file, real=None):

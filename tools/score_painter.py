@@ -63,10 +63,13 @@ def draw(a, fakes):
     Image.fromarray(image_grid(*columns)).save(a.out/'fakes.jpg', quality=92)
 
 def write_card(folder, scores):
-    "The figures, without the protocol's words, in the card"
+    "The figures, without the protocol's words, in the card; those of real pictures as real (KID), real_miou, ..."
     card = folder/'model.json'
-    short = {size: {k: round(v, 4) for k, v in o.items() if isinstance(v, float)} for size, o in scores.items()}
-    text = json.loads(card.read_text(encoding='utf-8')) | dict(scores=short)
+    def short(o): return {k: round(v, 4) for k, v in o.items() if isinstance(v, float)}
+    real = {size: short(o) for size, o in scores.get('real', {}).items()}
+    def named(o): return {'real' if k == 'kid' else f'real_{k}': v for k, v in o.items() if k != 'kid_std'}
+    found = {size: short(o) | named(real.get(size, {})) for size, o in scores.items() if size != 'real'}
+    text = json.loads(card.read_text(encoding='utf-8')) | dict(scores=found)
     lines = [f' {json.dumps(k)}: {json.dumps(v)}' for k, v in text.items()]
     with write_whole(card) as part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
 
@@ -80,12 +83,12 @@ def main():
     fakes, _, maps = paint_all(gen, dls.valid)
     scores = score(a, fakes, photos, maps, dls.labels, a.test)
     for size, o in scores.items(): print(size, told(o), flush=True)
-    if a.write: write_card(a.model, scores)
     if a.real:
         real = photos_of(dls.train.new(shuffle=False, drop_last=False))
         words = f'{a.test} photos against {a.train} photos'
         scores['real'] = score(a, photos, real, maps, dls.labels, words)
         for size, o in scores['real'].items(): print('real', size, told(o))
+    if a.write: write_card(a.model, scores)
     if not a.out: return
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out/'scores.json').write_text(json.dumps(scores, indent=1) + '\n')

@@ -11,10 +11,12 @@ A later stage doubles the size and goes on with generator, encoder and critic of
 once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and has the same weights. Each stage is a
 `Run` in OUT/stage_N. With --score-every 1 the averaged weights are scored every minute (KID on --score-n pairs of
 --valid, or on drawn scenes below seed 1000, at the stage's size): OUT/scores.jsonl has a line each, and
-`tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes. The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on
-with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
-the quickest; `--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees
-(lesson 29), for few photos.
+`tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes.
+
+The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on with: --start
+OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes the quickest;
+`--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees (lesson 29),
+for few photos.
 """
 import argparse, copy, json, os, statistics, time
 from concurrent.futures import ProcessPoolExecutor
@@ -75,7 +77,8 @@ def scorer(a, i, size):
     "The callbacks that score stage i, if that is wanted"
     if not a.score_every: return []
     judge = Judge(unseen(a, size, a.bs[i]), a.device)
-    noted = dict(stage=i + 1, size='x'.join(map(str, size)), n=len(judge.dl.dataset), part=a.valid if a.data else 'drawn')
+    part, n = a.valid if a.data else 'drawn', len(judge.dl.dataset)
+    noted = dict(stage=i + 1, size='x'.join(map(str, size)), n=n, part=part)
     return [ScoreMarks(a.out/'scores.jsonl', judge, a.score_every, a.spent, **noted)]
 
 # -- the way to compute --------------------------------------------------------------------------------------------
