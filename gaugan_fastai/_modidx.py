@@ -190,6 +190,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'gaugan_fastai.cli._ended': ('cli.html#_ended', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._model_of': ('cli.html#_model_of', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._new_folder': ('cli.html#_new_folder', 'gaugan_fastai/cli.py'),
+                                   'gaugan_fastai.cli._of_data': ('cli.html#_of_data', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._options': ('cli.html#_options', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._other_options': ('cli.html#_other_options', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._painted': ('cli.html#_painted', 'gaugan_fastai/cli.py'),

@@ -45,6 +45,17 @@ def _ended(run):
 # %% ../nbs/79_cli.ipynb #fda00b1b
 _paths = Annotated[Path, dict(opt=False, nargs='+', metavar='path')]
 
+@contextmanager
+def _of_data(source):
+    "Let an error in data, that no option mends, say what such data look like and who examines them"
+    from gaugan_fastai.basics import InputError
+    try: yield
+    except InputError as e:
+        if e.option: raise
+        known = ' (gaugan doctor examines it)'*(source.n_paths == 1)
+        cure = f'{e.cure.both}; train learns from {source.words}{known}' if e.cure else source.words
+        raise InputError(e.what, cure, fact=e.fact, file=e.file) from None
+
 def train(
     paths:_paths,           # Data: as many folders as the model needs, see below
     out:Path=None,          # Folder of the run (default: runs/NAME of the data)
@@ -79,7 +90,8 @@ def train(
     family.check(options)
     source.check_paths(paths)
     set_seed(seed, reproducible=True)
-    dls = source.make(*paths, size=size or source.size, bs=bs or source.bs, num_workers=workers, seed=seed, **data)
+    sizes = dict(size=size or source.size, bs=bs or source.bs, num_workers=workers, seed=seed)
+    with _of_data(source): dls = source.make(*paths, **sizes, **data)
     out = out or Path('runs')/'_'.join(Path(o).resolve().name for o in paths)
     how = dict(save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, model=model)
     run = Run(dls, out, resume, **how, **options)
@@ -128,7 +140,7 @@ def _painted(res, words, out):
     from gaugan_fastai.basics import typed
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
     for o in bad.values(): print(f'not painted: {typed(o)}', file=sys.stderr)
-    print(f'{len(res)-len(bad)} of {len(res)} {words}: {out}')
+    print(f'{len(res)-len(bad)} of {len(res)} {words}; the pictures are in {out}')
     return int(bool(bad))
 
 def generate(
@@ -175,7 +187,7 @@ def paint(
     try: from gaugan_fastai.app import serve
     except ImportError as e: raise InputError(f'{e.name} is missing', "pip install 'gaugan_fastai[app]'") from None
     try: serve([str(o) for o in models], host, port, not no_browser)
-    except KeyboardInterrupt: print('\nThe painter has stopped')
+    except KeyboardInterrupt: pass   # it has said so
 
 # %% ../nbs/79_cli.ipynb #c614e118
 def _code_table(codes):
@@ -271,9 +283,10 @@ def _end_output():
 
 # %% ../nbs/79_cli.ipynb #7a36ff6e
 def _prepare_process():
-    "Set up signals and output of a process that is ours"
+    "Set up signals, warnings and output of a process that is ours"
     for o in (getattr(signal, o, None) for o in ('SIGTERM','SIGHUP')):
         if o is not None and signal.getsignal(o) is signal.SIG_DFL: signal.signal(o, signal.default_int_handler)
+    warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     for o in (sys.stdout,sys.stderr):
         if hasattr(o, 'reconfigure'): o.reconfigure(errors='backslashreplace')
 
@@ -302,7 +315,6 @@ def main(
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
     if argv is None: _prepare_process()
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
-    warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     name = _top_parser().parse_args(argv[:1]).command
     code,words = _run(name, argv[1:])
     try:

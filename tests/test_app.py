@@ -192,7 +192,7 @@ def test_style_of_a_photo(client):
     wants = painter(torch.from_numpy(halves().astype(np.int64)), style=Image.open(io.BytesIO(PHOTO)))
     assert (picture(paint(client, style=name)) == np.asarray(wants)).all()
     assert (picture(paint(client, style=name)) != picture(paint(client))).any()
-    refused(paint(client, style='0'*16), 404, 'this style is gone: choose the photo again')
+    refused(paint(client, style='0'*16), 404, 'this style is no longer kept: choose the photo again')
     refused(paint(client, style=name, model='oasis'), 400, 'landscapes_style')
     refused(style(client, model='plain'), 400, 'reads no photos')
 
