@@ -593,7 +593,7 @@ def sky_of_its_own(hand, ids, seed):
     painter = Painter(hand.server.models[0])
     [usual] = painter.styles_for()
     table = usual[:, None].repeat(1, len(CITY), 1)
-    table[0, CITY.index('sky')] = as_style(None, None, 8, seed)[0]
+    table[0, painter.labels.codes.index('sky')] = as_style(None, None, 8, seed)[0]
     return np.asarray(painter.paint_in(table, torch.from_numpy(ids.astype(np.int64))[None], (64, 64))).astype(int)
 
 def test_one_region_of_an_oasis_and_a_slider_between_two_styles(other):
