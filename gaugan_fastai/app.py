@@ -135,7 +135,8 @@ async def style(request):
     "Answer a photo with the name of its style"
     desk = _desk(request)
     entry, (photo, segmap) = desk.shelf.ready(_model(request)), await _files(request, 'photo', 'map')
-    if 'style' not in entry.facts['takes']: raise Refusal(400, f'the model {entry.name} reads no photos', 'choose a variation')
+    reads = 'style' in entry.facts['takes']
+    if not reads: raise Refusal(400, f'the model {entry.name} reads no photos', 'choose a variation')
     if entry.facts['styles'] == 'codes' and not segmap:
         raise Refusal(400, 'the model reads one style per class', 'send the label map of the photo too')
     photo, ids = await _decoded(desk, photo_of, photo), ids_of(segmap, len(entry.codes)) if segmap else None

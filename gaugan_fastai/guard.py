@@ -37,9 +37,10 @@ def refused_for(
     host, origin = headers.get('host', ''), headers.get('origin')
     name = _name_of(host)
     if name not in names and not _is_number(name): return f'this painter is not called {name[:80]!r}'
-    if origin is not None and origin.partition('://')[2] != host: return 'the request comes from a page of another site'
+    if origin is not None and origin.partition('://')[2] != host: return 'a page of another site sends the request'
     if method != 'POST': return None
-    if headers.get('sec-fetch-site', 'same-origin') not in ('same-origin', 'none'): return 'the request comes from a page of another site'
+    ours = headers.get('sec-fetch-site', 'same-origin') in ('same-origin', 'none')
+    if not ours: return 'a page of another site sends the request'
     return None if headers.get('x-painter') == '1' else 'the header X-Painter: 1 is missing, which our page sends'
 
 # %% ../nbs/94_guard.ipynb #5e52fa34

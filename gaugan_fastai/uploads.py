@@ -68,7 +68,7 @@ def open_upload(
     "Open a picture from outside; raise a `Refusal` for one that is none, is damaged, a film, or too large"
     im = _header(data, what, limits)
     _check_size(im, what, limits)
-    if _is_film(im): raise Refusal(415, f'the {what} holds several pictures', 'save the one you mean as a file of its own')
+    if _is_film(im): raise Refusal(415, f'the {what} holds several pictures', 'save one of them as a new file')
     try:
         if im.format == 'PNG': im.verify()
         Image.open(io.BytesIO(data), formats=[im.format]).load()
