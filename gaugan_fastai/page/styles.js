@@ -133,7 +133,7 @@ export class Styles {
     const {desk} = this, photos = desk.takes.includes('style') ? desk.styles.map(o => [o.key, o.name]) : []
     const drawn = desk.takes.includes('seed') ? Array.from({length: CHANCES}, (_, i) => i + 1) : []
     const chances = drawn.map(n => [`seed:${n}`, `variation ${n}`])
-    const all = [['', 'like the picture'], ...photos, ...chances]
+    const all = [['', 'unchanged'], ...photos, ...chances]
     return all.map(([value, textContent]) => element('option', {value, textContent}))
   }
 
