@@ -1,5 +1,6 @@
 "Semantic image synthesis with fastai: paint a label map, a network paints the photograph."
-import importlib, importlib.util, sys
+import importlib, importlib.util, sys, warnings
+from importlib.machinery import PathFinder
 from importlib.metadata import version
 
 __version__ = version('gaugan_fastai')
@@ -17,4 +18,22 @@ class _Moved:
     @classmethod
     def exec_module(cls, module): sys.modules[module.__name__] = importlib.import_module(cls.names[module.__name__])
 
-if _Moved not in sys.meta_path: sys.meta_path.insert(0, _Moved)
+class _Quiet:
+    "Lets `fastai.layers` be imported without the `FutureWarning`s of torch about fastai's own `torch.jit.script`"
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != 'fastai.layers': return None
+        spec = PathFinder.find_spec(name, path)
+        if spec and spec.loader: spec.loader.exec_module = cls.quietly(spec.loader.exec_module)
+        return spec
+
+    @staticmethod
+    def quietly(run):
+        def exec_module(module):
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', r'.torch\.jit\.', FutureWarning)
+                run(module)
+        return exec_module
+
+for _finder in (_Moved, _Quiet):
+    if _finder not in sys.meta_path: sys.meta_path.insert(0, _finder)

@@ -243,6 +243,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'gaugan_fastai.cli': { 'gaugan_fastai.cli._code_table': ('cli.html#_code_table', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._ended': ('cli.html#_ended', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._new_folder': ('cli.html#_new_folder', 'gaugan_fastai/cli.py'),
+                                   'gaugan_fastai.cli._of_data': ('cli.html#_of_data', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._options': ('cli.html#_options', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._run': ('cli.html#_run', 'gaugan_fastai/cli.py'),
                                    'gaugan_fastai.cli._started': ('cli.html#_started', 'gaugan_fastai/cli.py'),

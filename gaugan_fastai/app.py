@@ -135,9 +135,10 @@ async def style(request):
     "Answer a photo with the name of its style"
     desk = _desk(request)
     entry, (photo, segmap) = desk.shelf.ready(_model(request)), await _files(request, 'photo', 'map')
-    if 'style' not in entry.facts['takes']: raise Refusal(400, f'the model {entry.name} reads no photos', 'use a seed')
+    reads = 'style' in entry.facts['takes']
+    if not reads: raise Refusal(400, f'the model {entry.name} reads no photos', 'choose a variation')
     if entry.facts['styles'] == 'codes' and not segmap:
-        raise Refusal(400, 'the model has a style for each class', 'send the label map of the photo too')
+        raise Refusal(400, 'the model reads one style per class', 'send the label map of the photo too')
     photo, ids = await _decoded(desk, photo_of, photo), ids_of(segmap, len(entry.codes)) if segmap else None
     return JSONResponse(dict(style=await _made(desk, lambda: _read_style(desk, entry, photo, ids))))
 
@@ -174,7 +175,7 @@ async def _said(request, e):
 
 async def _http_error(request, e): return await _said(request, Refusal(e.status_code, f'{e.detail}'.lower()))
 async def _fault(request, e):
-    wrong = Refusal(500, 'something went wrong in the painter', 'its terminal says what')
+    wrong = Refusal(500, 'something went wrong in the painter', 'the terminal that it runs in says what')
     return await _said(request, wrong)
 
 # %% ../nbs/90_app.ipynb #ea3961cf
@@ -237,16 +238,19 @@ def serve(
     port:int=8000, # See `Served`
     browser:bool=True, # Open one?
 ):
-    "Serve the painter's page until Ctrl-C; raise `InputError` for a model that is none, or a port that is taken"
+    """Serve the painter's page until Ctrl-C, SIGINT, SIGTERM or SIGHUP, and say when it has stopped.
+
+    Raise `InputError` for a model that is none, or a port that is taken"""
     app = painter_app(models, host)
     for o in list(app.desk.shelf.models.values())[:len(models)]:
         if o.error: raise InputError(o.error)
     server = Served(app, host, port)
-    print(f'The painter is at {server.url} (Ctrl-C ends it)', flush=True)
+    print(f'The painter is at {server.url} (Ctrl-C stops it)', flush=True)
     if host not in ('127.0.0.1', 'localhost', '::1'):
         print(f'Others in your network can reach it, by number or as {", ".join(sorted(app.names))}', flush=True)
     if browser: threading.Thread(target=_open_browser, args=[server], daemon=True).start()
-    server.work()
+    try: server.work()
+    finally: print('The painter has stopped', flush=True)
 
 def _open_browser(server):
     "Open the page once it is there"

@@ -47,6 +47,17 @@ def _ended(run):
 # %% ../nbs/79_cli.ipynb #fda00b1b
 _paths = Annotated[Path, dict(opt=False, nargs='+', metavar='path')]
 
+@contextmanager
+def _of_data(source):
+    "Let an error in data, that no option mends, say what such data look like and who examines them"
+    from gaugan_fastai.basics import InputError
+    try: yield
+    except InputError as e:
+        if e.option: raise
+        known = ' (gaugan doctor examines it)'*(source.n_paths == 1)
+        cure = f'{e.cure.both}; train learns from {source.words}{known}' if e.cure else source.words
+        raise InputError(e.what, cure, fact=e.fact, file=e.file) from None
+
 def train(
     paths:_paths,           # Data: as many folders as the model needs, see below
     out:Path=None,          # Folder of the run (default: runs/NAME of the data)
@@ -81,7 +92,8 @@ def train(
     family.check(options)
     source.check_paths(paths)
     set_seed(seed, reproducible=True)
-    dls = source.make(*paths, size=size or source.size, bs=bs or source.bs, num_workers=workers, seed=seed, **data)
+    sizes = dict(size=size or source.size, bs=bs or source.bs, num_workers=workers, seed=seed)
+    with _of_data(source): dls = source.make(*paths, **sizes, **data)
     out = out or Path('runs')/'_'.join(Path(o).resolve().name for o in paths)
     how = dict(save_minutes=save_minutes, keep_critic=keep_critic, seed=seed, model=model)
     run = Run(dls, out, resume, **how, **options)
@@ -136,7 +148,7 @@ def paint(
     try: from gaugan_fastai.app import serve
     except ImportError as e: raise InputError(f'{e.name} is missing', "pip install 'gaugan_fastai[app]'") from None
     try: serve([str(o) for o in models], host, port, not no_browser)
-    except KeyboardInterrupt: print('\nThe painter has stopped')
+    except KeyboardInterrupt: pass   # it has said so
 
 # %% ../nbs/79_cli.ipynb #c614e118
 def _code_table(codes):
@@ -239,7 +251,6 @@ def main(
     "Run a command; 0: done, 1: bad input or problems found (wrong usage exits with 2)"
     if argv is None: prepare_process()
     argv = sys.argv[1:] if argv is None else [str(o) for o in argv]
-    warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     name = _top_parser().parse_args(argv[:1]).command
     code,words = _run(name, argv[1:])
     try:

@@ -37,9 +37,10 @@ def refused_for(
     host, origin = headers.get('host', ''), headers.get('origin')
     name = _name_of(host)
     if name not in names and not _is_number(name): return f'this painter is not called {name[:80]!r}'
-    if origin is not None and origin.partition('://')[2] != host: return 'a page of another site asks'
+    if origin is not None and origin.partition('://')[2] != host: return 'a page of another site sends the request'
     if method != 'POST': return None
-    if headers.get('sec-fetch-site', 'same-origin') not in ('same-origin', 'none'): return 'a page of another site asks'
+    ours = headers.get('sec-fetch-site', 'same-origin') in ('same-origin', 'none')
+    if not ours: return 'a page of another site sends the request'
     return None if headers.get('x-painter') == '1' else 'the header X-Painter: 1 is missing, which our page sends'
 
 # %% ../nbs/94_guard.ipynb #5e52fa34
@@ -99,7 +100,7 @@ def _check(self:Guard, scope):
     if wait: raise Refusal(429, 'too many requests in a second', 'wait a little', seconds=max(1, round(wait)))
 
 @patch
-def _too_long(self:Guard): return Refusal(413, 'this is too much', f'at most {self.limit:,} bytes are read')
+def _too_long(self:Guard): return Refusal(413, 'the request is too large', f'at most {self.limit:,} bytes are read')
 
 @patch
 def _counted(self:Guard, receive):
@@ -109,7 +110,7 @@ def _counted(self:Guard, receive):
         nonlocal left, whole
         if whole: return await receive()
         try: message = await asyncio.wait_for(receive(), end - asyncio.get_running_loop().time())
-        except asyncio.TimeoutError: raise Refusal(408, 'the request did not end', 'send it again') from None
+        except asyncio.TimeoutError: raise Refusal(408, 'the request did not arrive in time', 'send it again') from None
         whole, left = not message.get('more_body'), left - len(message.get('body', b''))
         if left < 0: raise self._too_long()
         return message
@@ -151,7 +152,7 @@ def _region(o, n_classes):
     named = len(res) == 4 and all(k is None or isinstance(k, str) for k in names)
     if numbers and named: return res
     cure = 'give [{"class": id, "style": ID or null, "to": ID or null, "amount": 0..1}]'
-    raise Refusal(400, f'{str(o)[:80]} is no region', cure)
+    raise Refusal(400, f'{str(o)[:80]} is not a region', cure)
 
 # %% ../nbs/94_guard.ipynb #7bce97cb
 def regions_of(
@@ -161,7 +162,7 @@ def regions_of(
     "Read the styles of regions that a page asks for"
     if not text: return []
     try: found = json.loads(text)
-    except (ValueError, RecursionError): raise Refusal(400, 'regions is no JSON', 'give a list') from None
+    except (ValueError, RecursionError): raise Refusal(400, 'regions is not JSON', 'give a list') from None
     many = not isinstance(found, list) or len(found) > n_classes
-    if many: raise Refusal(400, f'regions is no list of at most {n_classes}', 'give one region a class')
+    if many: raise Refusal(400, f'regions is not a list of at most {n_classes}', 'give one region per class')
     return [_region(o, n_classes) for o in found]

@@ -206,7 +206,7 @@ class Drawer:
     ):
         "Give a style; raise a `Refusal` for one that is gone, or belongs to another model"
         with self.lock:
-            if name not in self.styles: raise Refusal(404, 'this style is gone', 'choose the photo again')
+            if name not in self.styles: raise Refusal(404, 'this style is no longer kept', 'choose the photo again')
             owner, style = recent(self.styles, name, None, self.keep)
         if owner == model: return style
         raise Refusal(400, f'this style is one of {owner}, not of {model}', 'choose the photo again')
@@ -216,7 +216,7 @@ def _find(entry, drawer, name):
     "The style of a name: z `[Z]` or codes `[K,S]`"
     painter, seed = entry.painter, name.removeprefix('seed:')
     if painter.styles != 'z' or seed == name: return drawer.find(entry.name, name)
-    if not seed.isdecimal() or len(seed) > 18: raise Refusal(400, f'{name[:40]!r} is no style', 'write seed:NUMBER')
+    if not seed.isdecimal() or len(seed) > 18: raise Refusal(400, f'{name[:40]!r} is not a style', 'write seed:NUMBER')
     return as_style(None, None, painter.gen.z_dim, int(seed))[0]
 
 def _row(entry, style, i):

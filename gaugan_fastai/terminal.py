@@ -6,7 +6,7 @@
 __all__ = ['train_parser', 'generate_parser', 'sentence_of', 'prepare_process', 'end_output', 'tell_painted']
 
 # %% ../nbs/d4_terminal.ipynb #ef66e787
-import argparse, inspect, os, re, signal, sys
+import argparse, inspect, os, re, signal, sys, warnings
 from pathlib import Path
 from typing import Callable
 from fastcore.script import anno_parser
@@ -123,9 +123,10 @@ def sentence_of(
 
 # %% ../nbs/d4_terminal.ipynb #7a36ff6e
 def prepare_process():
-    "Set up signals and output of a process that is ours"
+    "Set up signals, warnings and output of a process that is ours"
     for o in (getattr(signal, o, None) for o in ('SIGTERM','SIGHUP')):
         if o is not None and signal.getsignal(o) is signal.SIG_DFL: signal.signal(o, signal.default_int_handler)
+    warnings.filterwarnings('ignore', category=FutureWarning)   # of torch, about torch, in libraries we use
     for o in (sys.stdout,sys.stderr):
         if hasattr(o, 'reconfigure'): o.reconfigure(errors='backslashreplace')
 
@@ -144,5 +145,5 @@ def tell_painted(
     from gaugan_fastai.basics import typed
     bad = {fn:o for fn,o in res.items() if isinstance(o, ValueError)}
     for o in bad.values(): print(f'not painted: {typed(o)}', file=sys.stderr)
-    print(f'{len(res)-len(bad)} of {len(res)} {words}: {out}')
+    print(f'{len(res)-len(bad)} of {len(res)} {words}; the pictures are in {out}')
     return int(bool(bad))

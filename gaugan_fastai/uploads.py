@@ -45,7 +45,7 @@ def _header(data, what, limits):
     if n > limits.bytes: raise Refusal(413, f'the {what} has {n:,} bytes', cure)
     try: return Image.open(io.BytesIO(data), formats=formats())
     except Image.DecompressionBombError: raise Refusal(413, f'the {what} is too large', 'scale it down') from None
-    except Exception: raise Refusal(415, f'the {what} is no picture', 'choose a PNG or JPEG file') from None
+    except Exception: raise Refusal(415, f'the {what} is not a picture', 'choose a PNG or JPEG file') from None
 
 # %% ../nbs/91_uploads.ipynb #a70e7222
 def _check_size(im, what, limits):
@@ -68,7 +68,7 @@ def open_upload(
     "Open a picture from outside; raise a `Refusal` for one that is none, is damaged, a film, or too large"
     im = _header(data, what, limits)
     _check_size(im, what, limits)
-    if _is_film(im): raise Refusal(415, f'the {what} holds several pictures', 'save the one that counts')
+    if _is_film(im): raise Refusal(415, f'the {what} holds several pictures', 'save one of them as a new file')
     try:
         if im.format == 'PNG': im.verify()
         Image.open(io.BytesIO(data), formats=[im.format]).load()
@@ -97,8 +97,8 @@ def ids_of(
     "Read a map of exact ids; raise a `Refusal` for anything else"
     im = open_upload(data, 'label map', map_limits)
     exact = im.format == 'PNG' and data[24:26] == b'\x08\x00'
-    cure = 'send one byte a pixel, the class id'
-    if not exact: raise Refusal(415, 'the label map is no grey PNG of 8 bits', cure)
+    cure = 'send one byte per pixel, the class id'
+    if not exact: raise Refusal(415, 'the label map is not an 8-bit grey PNG', cure)
     ids = np.asarray(im)
     if ids.max() < n_classes: return ids
     raise Refusal(400, f'the label map holds id {ids.max()}', f'the {n_classes} classes are 0..{n_classes - 1}')

@@ -192,7 +192,7 @@ def test_style_of_a_photo(client):
     wants = painter(torch.from_numpy(halves().astype(np.int64)), style=Image.open(io.BytesIO(PHOTO)))
     assert (picture(paint(client, style=name)) == np.asarray(wants)).all()
     assert (picture(paint(client, style=name)) != picture(paint(client))).any()
-    refused(paint(client, style='0'*16), 404, 'this style is gone: choose the photo again')
+    refused(paint(client, style='0'*16), 404, 'this style is no longer kept: choose the photo again')
     refused(paint(client, style=name, model='oasis'), 400, 'landscapes_style')
     refused(style(client, model='plain'), 400, 'reads no photos')
 
@@ -365,7 +365,7 @@ def server(tmp_path):
     process.kill()
     process.communicate()
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_server_starts_paints_and_stops(server, how, capsys):
     process, url, said = server
     assert url in said and 'Ctrl-C' in said
@@ -383,6 +383,18 @@ def test_a_server_starts_paints_and_stops(server, how, capsys):
     process.send_signal(how)
     out, err = process.communicate(timeout=15)
     assert process.returncode == 0 and 'Traceback' not in err, err
+    assert out.endswith('The painter has stopped\n') and 'Warning' not in err
+
+@pytest.mark.skipif(os.name == 'nt', reason='needs a shell')
+def test_a_server_in_the_background_of_a_script_stops_and_says_so(tmp_path):
+    "A shell lets what it starts with & ignore SIGINT"
+    python = f"{sys.executable} -c 'import sys; from gaugan_fastai.cli import main; sys.exit(main())'"
+    script = f'{python} paint landscapes_style --port 0 --no-browser > said & p=$!; ' \
+        'until grep -q http said; do sleep .1; done; sleep .5; kill -INT $p; wait $p; echo $?'
+    done = subprocess.run(['sh', '-c', script], capture_output=True, text=True, timeout=180, cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=str(ROOT)))
+    assert done.stdout == '0\n' and not done.stderr, done.stderr
+    assert (tmp_path/'said').read_text().endswith('The painter has stopped\n')
 
 def test_in_a_notebook():
     sketch = Painter('landscapes_style').show(height=300)

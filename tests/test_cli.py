@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from conftest import shared_path
+from conftest import ROOT, shared_path
 from gaugan_fastai.cli import main
 from gaugan_fastai.data.landscapes import landscape_labels, write_landscapes
 
@@ -66,6 +66,27 @@ def test_help():
 def test_usage(args):
     code, _, err = gaugan(*args)
     assert code == 2 and 'usage' in err and 'Traceback' not in err
+
+@pytest.mark.parametrize('make', [lambda d: d.mkdir(), lambda d: (d/'train/images').mkdir(parents=True), lambda d: None],
+    ids=['empty', 'half', 'missing'])
+def test_train_on_a_wrong_folder_says_what_it_wants_and_who_helps(make, tmp_path):
+    make(tmp_path/'data')
+    code, out, err = gaugan('train', tmp_path/'data', '--out', tmp_path/'run')
+    assert code == 1 and not out and err.count('\n') == 1 and str(tmp_path/'data') in err
+    assert 'codes.txt and train/images, train/labels, val/images, val/labels' in err and 'gaugan doctor' in err
+    (tmp_path/'photos').mkdir()
+    _, _, err = gaugan('train', '--model', 'cyclegan', tmp_path/'photos', tmp_path/'photos')
+    assert 'a folder of photos of kind A, and one of kind B' in err and 'doctor' not in err
+    _, _, err = gaugan('train', ROOT/'data/landscapes', '--void', 'ghost', '--out', tmp_path/'run')
+    assert '--void' in err and 'doctor' not in err        # an option is to blame, not the folder
+
+def test_importing_says_nothing_and_leaves_the_filters_alone():
+    code = """import warnings, gaugan_fastai
+warnings.simplefilter('always', FutureWarning)
+from gaugan_fastai.all import *
+warnings.warn('mine', FutureWarning)"""
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert found.returncode == 0 and found.stderr.count('FutureWarning') == 1 and 'mine' in found.stderr, found.stderr
 
 # -- doctor ------------------------------------------------------------------------------------------------------
 

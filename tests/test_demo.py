@@ -56,7 +56,7 @@ def test_a_demo_from_the_command_line(weights, tmp_path, monkeypatch):
     taught = from_pretrained(out/'model')
     assert taught.only_size == (64, 64) and taught.card['size'] == [64, 64] and taught.card['licence'] == 'Apache-2.0'
     assert taught.encoder is not None and 'at 32x32' in taught.card['training']
-    assert gaugan('generate', out, out/'maps', '--out', tmp_path/'painted')[:2] == (0, f'6 of 6 maps painted: {tmp_path}/painted\n')
+    assert gaugan('generate', out, out/'maps', '--out', tmp_path/'painted')[:2] == (0, f'6 of 6 maps painted; the pictures are in {tmp_path}/painted\n')
     assert 'exists: choose another folder with --out' in refused('demo', '--out', out)
     assert gaugan('demo', '--minutes', '.01', '--n', 4)[0] == 0 and (tmp_path/'gaugan_demo_2/model').is_dir(), 'an earlier demo stays'
 

@@ -222,7 +222,7 @@ def test_what_is_said_at_the_end(capsys):
     assert sentence_of(InputError('bad', 'do better')) == 'bad: do better' and sentence_of(KeyError('ours')) is None
     assert tell_painted({'a.png': 'out/a.png', 'b.png': InputError('b.png is empty')}, 'maps painted', 'out') == 1
     said = capsys.readouterr()
-    assert '1 of 2 maps painted: out' in said.out and 'not painted: b.png is empty' in said.err
+    assert '1 of 2 maps painted; the pictures are in out' in said.out and 'not painted: b.png is empty' in said.err
 
 def test_a_closed_output_ends_quietly(tmp_path, monkeypatch):
     "What is written after the reader has gone ends nowhere, and no error is raised"

@@ -4,7 +4,7 @@ import * as net from './net.js'
 import {Controls} from './controls.js'
 import {Desk} from './desk.js'
 import {Files} from './files.js'
-import {Keeper, record} from './keeping.js'
+import {Keeper, recall, record} from './keeping.js'
 import {Live} from './live.js'
 import {Models} from './models.js'
 import {Painting} from './painting.js'
@@ -15,6 +15,7 @@ import {Styles} from './styles.js'
 import {Tools} from './tools.js'
 import {View} from './view.js'
 import {byId} from './dom.js'
+import {fades} from './fading.js'
 import {say, trouble, settled} from './messages.js'
 
 const desk = new Desk(), tools = new Tools(desk), keeper = new Keeper(), painting = new Painting(desk)
@@ -25,7 +26,7 @@ const shared = {picture: () => latest, told, say}
 const models = new Models(desk, {say, told})
 const palette = new Palette(desk)
 const live = new Live({paint, shown, told: goes})
-const GONE = 'The painter does not answer. Your work is kept; it goes on when the painter is back.'
+const GONE = 'The painter does not answer. Your work is safe in this browser; painting goes on when it is back.'
 let latest = null, began = 0   // the last picture with its state; when the map last changed
 
 new Styles(desk, painting, shared)
@@ -58,6 +59,8 @@ function ask() {
   live.ask()
 }
 
+for (const box of document.querySelectorAll('.tools, .panel, .palette')) fades(box)
+
 desk.on('map', ask)
 desk.on('choice', follow)
 desk.on('model', () => live.drop())
@@ -81,7 +84,7 @@ async function shown({state, picture, n}, newest) {
 async function goes(event, e) {
   document.body.dataset.live = event
   if (event === 'failed') trouble(e.message, true)
-  if (event === 'busy') say('The painter is busy: the picture comes in a moment.')
+  if (event === 'busy') say('The painter is busy; the picture will follow in a moment.')
   if (event === 'gone') trouble(GONE, true)
   if (event !== 'back') return
   painting.forget()
@@ -100,12 +103,12 @@ async function takeProject(found) {
   desk.styles = [...desk.styles, ...found.styles.filter(o => !kept.has(o.key))]
   desk.tell('styles')
   await models.open(found)
-  say('The project is open.')
+  say('Opened the project.')
 }
 
 let ready = false
 function keep() {
-  if (ready && desk.model) keeper.keep(record(desk))
+  if (ready && desk.model) keeper.keep(record(desk), desk.history)
 }
 
 async function start() {
@@ -114,9 +117,10 @@ async function start() {
   for (; !await net.healthy(); await net.sleep(1)) goes('gone')
   settled()
   await models.start(last)
+  if (last?.map) await recall(desk, last, name => models.find(name))
   ready = true
   document.body.dataset.ready = 'yes'
 }
 
-globalThis.painter = {desk, view, live, strip}   // for the console, and for tests
+globalThis.painter = {desk, view, live, strip, keeper}   // for the console, and for tests
 start().catch(told)

@@ -5,9 +5,9 @@ import {byId} from './dom.js'
 import {Grid} from './raster.js'
 
 const HINTS = {
-  line: 'click where it begins and where it ends',
-  polygon: 'click its corners, then the first one again',
-  fill: 'click an area', picker: 'click to take its class', hand: 'drag, or click what shall be in the middle',
+  line: 'click where it starts and where it ends',
+  polygon: 'click the corners, then the first one again',
+  fill: 'click an area', picker: 'click to pick a class', hand: 'drag, or click the point to centre',
 }
 
 const click = (id, act) => byId(id).addEventListener('click', act)

@@ -1,6 +1,6 @@
 // What lies on the desk: the map, the model's classes, the tool in hand. All parts of the page hear of its changes.
 
-import {Patch, Swap, History, changed} from './history.js'
+import {Patch, Swap, History} from './history.js'
 import {Grid, resized, translated} from './raster.js'
 
 export class Desk {
@@ -38,10 +38,10 @@ export class Desk {
   begin() { this.before = this.grid.copy() }
 
   end() {
-    const {before} = this, box = before && changed(before, this.grid)
+    const step = this.before && Patch.between(this.before, this.grid)
     this.before = null
-    if (!box) return false
-    this.history.push(new Patch(before, this.grid, box))
+    if (!step) return false
+    this.history.push(step)
     this.tell('step')
     return true
   }

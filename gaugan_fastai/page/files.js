@@ -11,7 +11,7 @@ export class Files {
     Object.assign(this, {desk, picture, take, told, say})
     const on = (id, act) => byId(id).addEventListener('click', () => this.#close(act))
     on('open', () => this.open())
-    on('save-map', async () => download(await encode(desk.grid), 'map.png'))
+    on('save-map', async () => this.#save(await encode(desk.grid), 'map.png'))
     on('save-picture', () => this.#savePicture())
     on('save-project', () => this.saveProject())
     byId('file').addEventListener('change', e => this.#chosen(e.target))
@@ -20,7 +20,13 @@ export class Files {
   }
 
   open() { byId('file').click() }
-  async saveProject() { download(await pack(record(this.desk)), 'painting.json') }
+  async saveProject() { this.#save(await pack(record(this.desk)), 'painting.json') }
+
+  // A browser has its own place for what is saved, and says no more than that
+  #save(blob, name) {
+    download(blob, name)
+    this.say(`Saved as ${name}, where your browser puts downloads.`)
+  }
 
   #close(act) {
     byId('file-menu').open = false
@@ -30,7 +36,7 @@ export class Files {
   #savePicture() {
     const shown = this.picture()
     if (!shown) return this.told(new Error('There is no picture yet: paint something first.'))
-    download(shown.picture, shown.picture.type === 'image/jpeg' ? 'picture.jpg' : 'picture.png')
+    this.#save(shown.picture, shown.picture.type === 'image/jpeg' ? 'picture.jpg' : 'picture.png')
   }
 
   #chosen(input) {
@@ -56,6 +62,6 @@ export class Files {
   async #map(file) {
     const {png, note} = await net.map(this.desk.model.name, file)
     this.desk.put(await decode(png))
-    this.say(note ? `${file.name} is open: ${note}` : `${file.name} is open.`)
+    this.say(note ? `Opened ${file.name}: ${note}.` : `Opened ${file.name}.`)
   }
 }

@@ -3,7 +3,7 @@
 const STEPS = 200
 
 // The smallest box that holds all pixels in which two maps of one size differ; null where none does
-export function changed(a, b) {
+function changed(a, b) {
   let x0 = a.w, y0 = a.h, x1 = -1, y1 = -1
   for (let y = 0, i = 0; y < a.h; y++) {
     for (let x = 0; x < a.w; x++, i++) {
@@ -24,9 +24,16 @@ function paste(grid, {x, y, w, h}, part) {
   for (let i = 0; i < h; i++) grid.ids.set(part.subarray(i * w, (i + 1) * w), (y + i) * grid.w + x)
 }
 
-// A stroke
+// A stroke: what was in its box before and after
 export class Patch {
-  constructor(before, after, box) { Object.assign(this, {box, before: cut(before, box), after: cut(after, box)}) }
+  constructor(box, before, after) { Object.assign(this, {box, before, after}) }
+
+  // The step from one map to another; null where they are the same
+  static between(before, after) {
+    const box = changed(before, after)
+    return box && new Patch(box, cut(before, box), cut(after, box))
+  }
+
   undo(desk) { paste(desk.grid, this.box, this.before); desk.tell('map') }
   redo(desk) { paste(desk.grid, this.box, this.after); desk.tell('map') }
 }

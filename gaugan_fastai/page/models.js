@@ -107,7 +107,7 @@ export class Models {
     const named = lost.length > 4 ? [...lost.slice(0, 3), `${lost.length - 3} more`] : lost
     const names = named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : named[0]
     const instead = this.desk.names[this.desk.background]
-    this.say(`${model.title || model.name} has no class ${names}: painted as ${instead}. Undo brings it back.`)
+    this.say(`${model.title || model.name} does not know ${names}: painted as ${instead} now. Undo goes back.`)
   }
 
   async #load({name, title}) {

@@ -2,7 +2,7 @@
 
 import {byId, element, reveal} from './dom.js'
 
-const FEW = 12
+const FEW = 24, LONG = 14
 
 export class Palette {
   constructor(desk) {
@@ -28,6 +28,8 @@ export class Palette {
     search.value = ''
     for (const old of byId('palette').querySelectorAll('label')) old.remove()
     byId('palette').append(...classes.map((c, i) => this.#entry(c, i)))
+    byId('palette').classList.toggle('long', classes.some(c => c.name.length > LONG))
+    byId('class-count').textContent = classes.length
     const options = classes.map(({id, name}) => element('option', {value: id, textContent: name}))
     byId('background').replaceChildren(...options)
     this.#mark()

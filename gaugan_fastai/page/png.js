@@ -15,6 +15,10 @@ function crc(bytes) {
   return ~c >>> 0
 }
 
+// zlib's form of bytes, and back
+export const deflated = bytes => through(new CompressionStream('deflate'), bytes)
+export const inflated = bytes => through(new DecompressionStream('deflate'), bytes)
+
 async function through(stream, bytes) {
   const answer = new Response(new Blob([bytes]).stream().pipeThrough(stream))
   return new Uint8Array(await answer.arrayBuffer())
@@ -37,7 +41,7 @@ export async function encode({w, h, ids}) {
   view.setUint32(0, w)
   view.setUint32(4, h)
   header[8] = 8   // bits; the zeros after it: grey, deflate, usual filters, not interlaced
-  const data = await through(new CompressionStream('deflate'), rows)
+  const data = await deflated(rows)
   const parts = [chunk('IHDR', header), chunk('IDAT', data), chunk('IEND', new Uint8Array())]
   return new Blob([Uint8Array.from(SIGNATURE), ...parts], {type: 'image/png'})
 }
@@ -73,7 +77,7 @@ function unfiltered(rows, w, h) {
 // The map in a PNG of 8-bit grey, exactly
 export async function decode(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer()), data = []
-  if (!SIGNATURE.every((b, i) => bytes[i] === b)) throw new Error('this is no PNG file')
+  if (!SIGNATURE.every((b, i) => bytes[i] === b)) throw new Error('this is not a PNG file')
   let w, h, kind
   for (const [type, part] of chunks(bytes)) {
     if (type === 'IDAT') data.push(part)
@@ -83,8 +87,8 @@ export async function decode(blob) {
     h = view.getUint32(4)
     kind = String(part.subarray(8))
   }
-  if (kind !== '8,0,0,0,0') throw new Error('this PNG is not a map of 8-bit grey')
-  const rows = await through(new DecompressionStream('deflate'), await new Blob(data).arrayBuffer())
+  if (kind !== '8,0,0,0,0') throw new Error('this PNG is not an 8-bit grey map')
+  const rows = await inflated(await new Blob(data).arrayBuffer())
   return new Grid(w, h, unfiltered(rows, w, h))
 }
 
@@ -100,6 +104,6 @@ export function asURL(blob) {
 
 export function fromURL(url) {
   const [, type, text] = /^data:([^;,]*);base64,(.*)$/.exec(url) ?? []
-  if (text === undefined) throw new Error('this is no picture in a project')
+  if (text === undefined) throw new Error('this is not a picture in a project')
   return new Blob([Uint8Array.from(atob(text), c => c.charCodeAt(0))], {type})
 }

@@ -23,7 +23,7 @@ export class Strip {
   #item(item, i) {
     const {model, seed} = item.state, what = `Picture ${i + 1}: ${model.name}, seed ${seed}`
     const image = element('img', {src: item.url, alt: ''})
-    const button = element('button', {title: 'Back to this one', ariaLabel: `Back to ${what}`}, image)
+    const button = element('button', {title: 'Back to this picture', ariaLabel: `Back to ${what}`}, image)
     button.addEventListener('click', () => this.back(item))
     return element('li', {}, button)
   }

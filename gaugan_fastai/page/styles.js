@@ -87,7 +87,7 @@ export class Styles {
     }
     this.desk.tell('styles')
     this.desk.choose({style: key})
-    this.say(`The style of ${name} is in use.`)
+    this.say(`Painting in the style of ${name}.`)
   }
 
   #unique(name) {
@@ -121,7 +121,7 @@ export class Styles {
     byId('styles').hidden = byId('style-buttons').hidden = !reads
     byId('seeds').hidden = !desk.takes.includes('seed')
     for (const old of byId('styles').querySelectorAll('div')) old.remove()
-    const words = element('span', {textContent: 'The model’s own'})
+    const words = element('span', {textContent: 'The model’s own style'})
     const usual = element('div', {}, element('label', {}, this.#radio(''), words))
     byId('styles').append(usual, ...desk.styles.map(o => this.#entry(o)))
     for (const part of ['from', 'to']) byId(`region-${part}`).replaceChildren(...this.#options())
@@ -133,7 +133,7 @@ export class Styles {
     const {desk} = this, photos = desk.takes.includes('style') ? desk.styles.map(o => [o.key, o.name]) : []
     const drawn = desk.takes.includes('seed') ? Array.from({length: CHANCES}, (_, i) => i + 1) : []
     const chances = drawn.map(n => [`seed:${n}`, `variation ${n}`])
-    const all = [['', 'as the picture'], ...photos, ...chances]
+    const all = [['', 'unchanged'], ...photos, ...chances]
     return all.map(([value, textContent]) => element('option', {value, textContent}))
   }
 
@@ -142,7 +142,7 @@ export class Styles {
   #entry(found) {
     const {key, name} = found, image = element('img', {src: this.#url(found), alt: ''})
     const label = element('label', {title: name}, this.#radio(key), image, element('span', {textContent: name}))
-    const close = element('button', {className: 'icon quiet', ariaLabel: `Take away ${name}`, title: 'Take away'})
+    const close = element('button', {className: 'icon quiet', ariaLabel: `Remove ${name}`, title: 'Remove'})
     close.append(icon('close'))
     close.addEventListener('click', () => this.#drop(key))
     return element('div', {}, label, close)
