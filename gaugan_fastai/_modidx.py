@@ -1409,6 +1409,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'gaugan_fastai/labelmaps.py'),
                                          'gaugan_fastai.labelmaps._check_segmap': ( 'labelmaps.html#_check_segmap',
                                                                                     'gaugan_fastai/labelmaps.py'),
+                                         'gaugan_fastai.labelmaps._moved': ('labelmaps.html#_moved', 'gaugan_fastai/labelmaps.py'),
                                          'gaugan_fastai.labelmaps._sent': ('labelmaps.html#_sent', 'gaugan_fastai/labelmaps.py'),
                                          'gaugan_fastai.labelmaps._smaller': ('labelmaps.html#_smaller', 'gaugan_fastai/labelmaps.py'),
                                          'gaugan_fastai.labelmaps._there_already': ( 'labelmaps.html#_there_already',

@@ -230,12 +230,18 @@ def on(self:LabelMaps,
     return far
 
 # %% ../nbs/30_labelmaps.ipynb #1c0a0038
+def _moved(x, move):
+    "An input that `move` moves, channel by channel, with nothing coming in from outside"
+    outside = x.new_zeros(()).item()
+    if x.ndim == 3: return move(x, outside)
+    return torch.stack([move(o, outside) for o in x.unbind(1)], 1)
+
 @patch
 def moved(self:LabelMaps,
     move, # (`[B,H,W]`, what comes in from outside) -> the same, moved; there may be more of them then
 ):
-    "Give the maps that `move` makes of ids and edges; what comes in from outside has no class and no plane"
-    edges = None if self.edges is None else move(self.edges, False)
-    there = LabelMaps(move(self.segmap, self.n_classes), edges, self.n_classes, look=False)
+    "Give the maps that `move` makes of ids and inputs; what comes in from outside has no class and no plane"
+    inputs = {k: _moved(x, move) for k, x in self.inputs.items()}
+    there = LabelMaps(move(self.segmap, self.n_classes), inputs, self.n_classes, look=False)
     there._checked = True   # these ids have been, and n_classes is no mistake here
     return there
