@@ -165,13 +165,13 @@ def test_wrong_questions(client, query, says): refused(paint(client, **query), 4
 
 def test_wrong_maps(client):
     refused(client.post('/api/paint', content=b''), 400, 'empty')
-    refused(client.post('/api/paint', content=b'no picture'), 415, 'no picture')
+    refused(client.post('/api/paint', content=b'no picture'), 415, 'not a picture')
     refused(paint(client, halves(0, 19)), 400, 'holds id 19', '0..18')
     refused(paint(client, halves(size=32)), 400, '32x32', '64x64')
-    refused(client.post('/api/paint', content=PHOTO), 415, 'no grey PNG')
+    refused(client.post('/api/paint', content=PHOTO), 415, 'not an 8-bit grey PNG')
     rgb = Image.fromarray(np.zeros((64, 64, 3), np.uint8))
     for o in (rgb, rgb.convert('L').convert('1'), rgb.convert('P'), Image.fromarray(np.zeros((64, 64), np.uint16))):
-        refused(client.post('/api/paint', content=saved(o)), 415, 'no grey PNG')
+        refused(client.post('/api/paint', content=saved(o)), 415, 'not an 8-bit grey PNG')
     refused(client.post('/api/paint?model=nobody', content=png_of(halves())), 404, 'no model')
 
 def test_sizes_that_a_model_paints(client):
@@ -211,7 +211,7 @@ def test_style_of_regions_with_codes(client):
     assert sea != usual and ask((1, None, None, .5)) == usual == ask((1, name, None, 1))
     assert ask((1, None, name, 1)) == sea and ask((1, None, name, .5)) not in (sea, usual)
     refused(paint(client, model='sean', regions=f'[{{"class": 2, "style": "{name}"}}]'), 400, 'shows no sand')
-    refused(paint(client, model='sean', regions='[{"class": 2, "style": "ff"}]'), 404, 'gone')
+    refused(paint(client, model='sean', regions='[{"class": 2, "style": "ff"}]'), 404, 'no longer kept')
 
 def test_style_of_regions_by_chance(client):
     at = lambda text, **more: picture(paint(client, model='oasis', seed=1, regions=text, **more))
@@ -220,7 +220,7 @@ def test_style_of_regions_by_chance(client):
     assert (at('[{"class": 1, "style": "seed:2"}]') != usual).any()
     whole = picture(paint(client, model='oasis', style='seed:7'))
     assert (whole == picture(paint(client, model='oasis', seed=7))).all()
-    refused(paint(client, model='oasis', regions='[{"class": 1, "style": "seed:x"}]'), 400, 'no style')
+    refused(paint(client, model='oasis', regions='[{"class": 1, "style": "seed:x"}]'), 400, 'not a style')
 
 def test_old_styles_go():
     app = painter_app(['landscapes_style'], shipped=False)
