@@ -140,7 +140,7 @@ def test_folders_and_runs_have_short_names(tmp_path):
 def test_card_and_painter_say_the_same():
     for name in ('landscapes_style', 'landscapes_sean'):
         seen, loaded = Shelved(name, name), Shelved(name, Painter(name))
-        assert seen.facts == loaded.facts and (seen.size, seen.codes, seen.fixed, seen.edges) == (loaded.size, loaded.codes, loaded.fixed, loaded.edges)
+        assert seen.facts == loaded.facts and (seen.size, seen.codes, seen.fixed, seen.inputs) == (loaded.size, loaded.codes, loaded.fixed, loaded.inputs)
 
 def test_examples_need_their_classes():
     assert example_maps(Shelved('small', small())) == {}
