@@ -91,7 +91,7 @@ def paint_folder(
     samples:int=None, # Pictures a map, of `seed`, `seed + 1` ...
     style_map=None, # Label map of the photo `style`
     codes=None, # See `Painter.__call__`
-    **more, # The same as `instances` for other inputs, such as depth; and options of the network, see `Painter.options_for`
+    **more, # Folders of other inputs, such as depth; options of the network, see `Painter.options_for`
 ) -> dict: # Path -> picture written (a list of them with `samples`), or the `InputError`
     "Paint label maps, go on after a bad one, and say what became of each"
     painter, out, maps = model if isinstance(model, Painter) else Painter.around(model), Path(out), files_of(maps)
