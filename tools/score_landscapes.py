@@ -98,9 +98,10 @@ def main(argv=None):
     a = parse(argv)
     set_seed(0)
     gen = from_pretrained(a.model).for_inference()
-    maps, photos = scenes(range(a.n), gen.size)
+    size = gen.size or tuple(gen.card['size'])   # OASIS paints any size: that of its training
+    maps, photos = scenes(range(a.n), size)
     fakes, res = paint(gen, maps, 0), dict(n=a.n)
-    if 'kid' in a.parts: res |= kid_scores(a, fakes, photos, scenes(range(a.n, 2*a.n), gen.size)[1])
+    if 'kid' in a.parts: res |= kid_scores(a, fakes, photos, scenes(range(a.n, 2*a.n), size)[1])
     if 'diversity' in a.parts: res['diversity'] = round((fakes - paint(gen, maps, 1)).abs().mean().item(), 4)
     if 'miou' in a.parts: res |= read_back(a, fakes, photos, maps)
     print(json.dumps(res, indent=1))
