@@ -2077,6 +2077,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'gaugan_fastai.prior.StylePrior.__len__': ('prior.html#styleprior.__len__', 'gaugan_fastai/prior.py'),
                                      'gaugan_fastai.prior.StylePrior.__repr__': ( 'prior.html#styleprior.__repr__',
                                                                                   'gaugan_fastai/prior.py'),
+                                     'gaugan_fastai.prior.StylePrior.check_fits': ( 'prior.html#styleprior.check_fits',
+                                                                                    'gaugan_fastai/prior.py'),
                                      'gaugan_fastai.prior.StylePrior.draw': ('prior.html#styleprior.draw', 'gaugan_fastai/prior.py'),
                                      'gaugan_fastai.prior.StylePrior.of': ('prior.html#styleprior.of', 'gaugan_fastai/prior.py'),
                                      'gaugan_fastai.prior.StylePrior.tensors': ('prior.html#styleprior.tensors', 'gaugan_fastai/prior.py'),

@@ -60,12 +60,7 @@ def _check_pair(generator, encoder):
 # %% ../nbs/75_pretrained.ipynb #37bb0002
 _prior_file = 'prior.safetensors'
 
-def _prior_data(model, prior):
-    "The file of a prior; raise `InputError` for one of other styles than the model starts from"
-    wants, gives = getattr(model, 'z_dim', None), prior.z_dim
-    if wants == gives: return pack_weights(prior.tensors(), 'the prior', half=True)
-    what = f'a StylePrior with z_dim={gives} is none for a {type(model).__name__} with z_dim={wants}'
-    raise InputError(what, 'both must have the same z_dim')
+def _prior_data(model, prior): return pack_weights(prior.check_fits(model).tensors(), 'the prior', half=True)
 
 # %% ../nbs/75_pretrained.ipynb #37bb0004
 def _card_text(card):
@@ -184,10 +179,8 @@ def _encoder_of(folder, name, sha256):
 def _attach_prior(model, folder, sha256):
     "Set `model.prior` from the file in a folder; it is not a part of the model's state"
     file = folder/_prior_file
-    prior = described(f'{file} holds no styles', lambda o: StylePrior(**o), read_weights(file, sha256))
-    if prior.z_dim != getattr(model, 'z_dim', None):
-        raise InputError(f'{file} has styles of {prior.z_dim} numbers, but the model has z_dim={model.z_dim}')
-    model.prior = prior
+    tensors = read_weights(file, sha256)
+    model.prior = described(f'{file} holds no styles', lambda: StylePrior(**tensors)).check_fits(model)
 
 # %% ../nbs/75_pretrained.ipynb #37cc0004
 def attach_encoder(

@@ -119,7 +119,7 @@ def test_a_damaged_or_foreign_one_is_refused(folder, gen, tmp_path):
     assert not (tmp_path/'x').exists()
 
 @pytest.mark.parametrize('tensors, words', [(dict(mu=torch.zeros(2, 4)), 'holds no styles'),
-    (dict(mu=torch.zeros(2, 5), std=torch.zeros(2, 5)), 'styles of 5 numbers'), (dict(a=torch.zeros(1)), 'holds no styles')])
+    (dict(mu=torch.zeros(2, 5), std=torch.zeros(2, 5)), 'StylePrior with z_dim=5 is none'), (dict(a=torch.zeros(1)), 'holds no styles')])
 def test_a_file_of_something_else_is_refused(folder, tensors, words):
     from gaugan_fastai.weights import checksum, pack_weights
     card, data = json.loads((folder/'model.json').read_text()), pack_weights(tensors)
