@@ -88,6 +88,7 @@ from .models.sean import *
 from .models.oasis_generator import *
 from .models.oasis import *
 from .models.style import *
+from .prior import *
 from .styles import *
 from .originals import *
 from .pretrained import *

@@ -24,7 +24,7 @@ def hub_name(
     return f'{found[1]}/{found[2]}', found[3]
 
 # %% ../nbs/d1_hub.ipynb #aa36e705
-_folder, _file = r'[A-Za-z0-9][\w.-]*/', r'(?:model|networks)\.json|(?:model|styles)\.safetensors'
+_folder, _file = r'[A-Za-z0-9][\w.-]*/', r'(?:model|networks)\.json|(?:model|styles|prior)\.safetensors'
 _taken = re.compile(f'(?:{_folder}){{0,2}}(?:{_file})')
 
 def _leaves(name):
@@ -117,7 +117,7 @@ def _fetched(hub, repo, revision, token):
     return hub.snapshot_download(repo, revision=revision, token=token, allow_patterns=list(ours))
 
 _kept = dict(ignore_patterns=['*/*/*/*'],
-    allow_patterns=[f'{o}model.{end}' for o in ('', '*/') for end in ('json', 'safetensors')])
+    allow_patterns=['prior.safetensors', *(f'{o}model.{end}' for o in ('', '*/') for end in ('json', 'safetensors'))])
 
 def hub_folder(
     repo:str, # 'user/model'

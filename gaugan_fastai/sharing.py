@@ -69,7 +69,7 @@ def model_page(
     return _front(card) + '\n' + '\n'.join(f'\n{k}\n\n{v}' for k, v in parts.items()) + '\n'
 
 # %% ../nbs/d2_sharing.ipynb #8e501d15
-_names = 'model.json', 'model.safetensors', 'networks.json', 'styles.safetensors'
+_names = 'model.json', 'model.safetensors', 'networks.json', 'styles.safetensors', 'prior.safetensors'
 
 def _saved(model, folder, card):
     "Write a network or a learner's networks into a folder, or copy those of a folder there"

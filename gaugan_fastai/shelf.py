@@ -217,7 +217,7 @@ def _find(entry, drawer, name):
     painter, seed = entry.painter, name.removeprefix('seed:')
     if painter.styles != 'z' or seed == name: return drawer.find(entry.name, name)
     if not seed.isdecimal() or len(seed) > 18: raise Refusal(400, f'{name[:40]!r} is not a style', 'write seed:NUMBER')
-    return as_style(None, None, painter.gen.z_dim, int(seed))[0]
+    return as_style(painter.gen, None, painter.gen.z_dim, int(seed))[0]
 
 def _row(entry, style, i):
     "What a style says of class i"

@@ -11,6 +11,7 @@ from gaugan_fastai.hub import hub_client, hub_errors, hub_folder, hub_name, is_o
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pretrained import from_pretrained, load_networks, save_networks, save_pretrained
+from gaugan_fastai.prior import StylePrior
 from gaugan_fastai.sharing import model_page, prepare_upload, push_to_hub
 
 client = pytest.importorskip('huggingface_hub')
@@ -67,8 +68,10 @@ def test_it_is_painted_with(hub):
 def test_encoders_and_pairs_come_along(hub, tmp_path):
     gen = toy(z_dim=4, size=32)
     gen.__dict__['encoder'] = StyleEncoder(ndf=2, z_dim=4, size=32).eval()
+    gen.prior = StylePrior(torch.randn(3, 4), torch.ones(3, 4))
     hub.models['anna/styles'] = content(save_pretrained(gen, tmp_path/'styles'))
-    assert equal(from_pretrained('anna/styles').encoder, gen.encoder)
+    back = from_pretrained('anna/styles')
+    assert equal(back.encoder, gen.encoder) and torch.equal(back.prior.mu, gen.prior.mu)
     save_networks(dict(there=toy(1), back=toy(2)), tmp_path/'pair', licence='toy')
     hub.models['anna/pair'] = content(tmp_path/'pair')
     pair = load_networks('anna/pair')

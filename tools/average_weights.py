@@ -37,6 +37,7 @@ def main(argv=None):
     gen = mixed(before, after, a.share)
     encoder = gen.__dict__.get('encoder')
     if encoder is not None: mixed(before.encoder, encoder, a.share)
+    gen.prior = None   # it is that of one of the encoders: tools/style_prior.py makes a new one
     words = f'{card["training"]}; tools/average_weights.py BEFORE AFTER OUT --share {a.share:g}'
     save_pretrained(gen, a.out, gen.labels, card['licence'], words, encoder=encoder, half=True, size=card['size'])
     print(f'{a.out}: {1 - a.share:.0%} of {a.before}, {a.share:.0%} of {a.after}')

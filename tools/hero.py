@@ -28,7 +28,7 @@ def main(argv=None):
     p.add_argument('out', type=Path, help='the picture to write')
     p.add_argument('--model', default='landscapes', help='folder or name of the weights')
     p.add_argument('--maps', nargs='+', default=['bay', 'village', 'road', 'island'], help='names in data/maps')
-    p.add_argument('--seeds', type=int, nargs='+', default=[1, 11, 39, 25], help='seeds of the styles')
+    p.add_argument('--seeds', type=int, nargs='+', default=[7, 4, 6, 10], help='seeds of the styles')
     p.add_argument('--side', type=int, default=256, help='pixels of a side of each picture')
     a = p.parse_args(argv)
     picture = Image.fromarray(grid(load_model(a.model), a.maps, a.seeds, a.side))

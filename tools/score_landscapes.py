@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from fastai.vision.all import set_seed
 from gaugan_fastai.core import InputError, resize_map
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
+from gaugan_fastai.encoder import draw_styles
 from gaugan_fastai.metrics import kid, load_segmenter, segmentation_scores
 from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.safe import write_whole
@@ -36,7 +37,7 @@ def scenes(seeds, size):
 @torch.no_grad()
 def paint(gen, maps, seed, bs=4):
     "Pictures `[N,3,H,W]`, each map in a style of its own"
-    z = torch.randn(len(maps), gen.z_dim, generator=torch.Generator().manual_seed(seed))
+    z = draw_styles(gen, len(maps), torch.Generator().manual_seed(seed))
     return torch.cat([gen(m, z=o).clone() for m, o in zip(maps.split(bs), z.split(bs))])
 
 def reduced(pictures, width):

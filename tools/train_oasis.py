@@ -20,6 +20,7 @@ from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.keeping import save_picture
+from gaugan_fastai.encoder import draw_styles
 from gaugan_fastai.metrics import kid, load_segmenter, segmentation_scores
 from gaugan_fastai.models.oasis import oasis_learner
 from gaugan_fastai.models.spade import spade_learner
@@ -38,7 +39,7 @@ def scenes(seeds, size):
 @torch.no_grad()
 def paint(gen, maps, seed=0):
     "Pictures of the maps, each with a z of its own"
-    z = torch.randn(len(maps), gen.z_dim, generator=torch.Generator().manual_seed(seed))
+    z = draw_styles(gen, len(maps), torch.Generator().manual_seed(seed))
     return torch.cat([gen(m, z=o) for m, o in zip(maps.split(8), z.split(8))])
 
 class Judge:

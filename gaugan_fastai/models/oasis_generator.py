@@ -194,8 +194,7 @@ def draw_noise(self:OASISGenerator,
     B, Z, K, device = maps.segmap.shape[0], self.z_dim, self.n_classes, maps.segmap.device
     if not Z and z is not None: raise InputError('z was given, but this generator has no noise', 'leave z out')
     if not Z: return None
-    if z is None: return torch.randn(B, Z, device=device)
-    if isinstance(z, torch.Generator): return torch.randn(B, Z, generator=z, device=z.device).to(device)
+    if z is None or isinstance(z, torch.Generator): return draw_styles(self, B, z, device)
     shape = tuple(getattr(z, 'shape', ()))
     fits = shape in ((B, Z), (B, K, Z)) or len(shape) == 4 and shape[:2] == (B, Z)
     if fits: return z.to(device, self.fc.weight.dtype)

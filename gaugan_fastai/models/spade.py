@@ -10,7 +10,6 @@ import math
 from math import prod
 from types import SimpleNamespace
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
@@ -18,7 +17,7 @@ from fastcore.all import *
 from ..callbacks import ModelAverage
 from ..basics import InputError, arg, check_whole, choose
 from ..critics import MultiScaleCritic
-from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, encoded_groups
+from ..encoder import EncodedGAN, KLTerm, KLWarmup, StyleEncoder, StyleLearner, draw_styles, encoded_groups
 from ..finetune import start_from
 from ..inputs import n_read, input_args
 from ..learner import SynthesisLearner
@@ -82,14 +81,14 @@ class SPADEGenerator(Trunk):
 
     def first(self,
         maps, # The `LabelMaps` of this forward
-        z=None, # Style, float `[B,z_dim]`; None draws it
+        z=None, # Style, float `[B,z_dim]`; None draws it, see `draw_styles`
     ): # `[B,channels[0],H/32,W/32]`, or /64, /128
         "Make the first activations, from the smallest label map or from z"
         (h, w), B = (o//self.factor for o in maps.size), maps.segmap.shape[0]
         if not self.z_dim and z is not None:
             raise InputError('z came with the segmap, but this generator was built without z_dim: leave it out')
         if not self.z_dim: return self.fc(maps.at((h, w), self.fc.weight.dtype))
-        if z is None: z = torch.randn(B, self.z_dim, device=maps.segmap.device)
+        if z is None: z = draw_styles(self, B, device=maps.segmap.device)
         want = B, self.z_dim
         if z.shape != want: raise InputError(f'z has shape {tuple(z.shape)}, but [B,z_dim] = {want} is needed')
         return self.fc(z.to(self.fc.weight.dtype)).view(B, -1, h, w)
@@ -163,6 +162,7 @@ def _encoder_size(size): return min(256, 2**int(math.log2(max(16, *size))))
 
 def _styled(dls, gen, term, warmup):
     "What a learner with styles has besides: an encoder (the generator's or a fresh one), who moves when, the warm-up"
+    gen.__dict__.pop('prior', None)   # it is that of an encoder which will change
     encoder = gen.__dict__.pop('encoder', None) or StyleEncoder(gen.ngf, gen.z_dim, _encoder_size(dls.size))
     more = dict(cls=StyleLearner, terms=dict(kl=term), cbs=[KLWarmup(term, warmup)] if warmup else [])
     return more | dict(gan_func=partial(EncodedGAN, encoder=encoder), splitter=encoded_groups)

@@ -48,8 +48,8 @@ def sample(
 ) -> Tensor: # `[n,3,H,W]` in [-1, 1]
     "Paint one map in `n` styles drawn by chance"
     gen = _painter_of(model)
-    z = torch.randn(n, getattr(gen, 'z_dim', None) or 1, generator=torch.Generator().manual_seed(seed))
-    return paint_styles(gen, segmap, z.to(next(gen.parameters()).device))
+    z_dim, device = getattr(gen, 'z_dim', None) or 1, next(gen.parameters()).device
+    return paint_styles(gen, segmap, draw_styles(gen, n, torch.Generator().manual_seed(seed), device, z_dim))
 
 # %% ../../nbs/35_models.style.ipynb #abfffc79
 def interpolate(
