@@ -777,6 +777,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'gaugan_fastai.encoder._n_layers': ('encoder.html#_n_layers', 'gaugan_fastai/encoder.py'),
                                        'gaugan_fastai.encoder._read_encoder': ('encoder.html#_read_encoder', 'gaugan_fastai/encoder.py'),
                                        'gaugan_fastai.encoder.as_style': ('encoder.html#as_style', 'gaugan_fastai/encoder.py'),
+                                       'gaugan_fastai.encoder.draw_styles': ('encoder.html#draw_styles', 'gaugan_fastai/encoder.py'),
                                        'gaugan_fastai.encoder.encode': ('encoder.html#encode', 'gaugan_fastai/encoder.py'),
                                        'gaugan_fastai.encoder.encoded_groups': ('encoder.html#encoded_groups', 'gaugan_fastai/encoder.py'),
                                        'gaugan_fastai.encoder.reparameterise': ('encoder.html#reparameterise', 'gaugan_fastai/encoder.py')},
