@@ -6,7 +6,7 @@
 __all__ = ['commands', 'doctor', 'train', 'generate', 'translate', 'paint', 'convert', 'demo', 'main']
 
 # %% ../nbs/79_cli.ipynb #410a5dff
-import argparse, shlex, shutil, sys, warnings
+import argparse, shlex, shutil, sys
 from contextlib import contextmanager
 from pathlib import Path
 from fastcore.script import anno_parser
