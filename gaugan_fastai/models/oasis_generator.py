@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..basics import InputError, arg, check_whole
+from ..encoder import draw_styles
 from ..labelmaps import LabelMaps
 from ..layers import init_xavier, refresh_spectral, upsample2
 from ..fast.choice import by_patterns, can_be_exact
