@@ -90,9 +90,10 @@ def paint_in(self:Painter,
 ) -> Image.Image:
     "Paint one label map in a style that has been found"
     inputs, options = split_given(more)
+    options = self.options_for(options)
     gen, size = self.gen, wanted_size(self.gen, segmap.shape[-2:], size or 'data', self.size)
     xb = generator_input(gen, segmap, fixed_size(gen) or size, **inputs)
-    how = self.options_for(options) | self._arguments(style, xb[0])
+    how = options | self._arguments(style, xb[0])
     with self.lock, torch.no_grad(): return as_picture(gen(*self._kept_maps(xb), **how), size)
 
 # %% ../nbs/77_painter.ipynb #bdb66bd0

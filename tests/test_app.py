@@ -390,7 +390,7 @@ def test_a_server_in_the_background_of_a_script_stops_and_says_so(tmp_path):
     "A shell lets what it starts with & ignore SIGINT"
     python = f"{sys.executable} -c 'import sys; from gaugan_fastai.cli import main; sys.exit(main())'"
     script = f'{python} paint landscapes_style --port 0 --no-browser > said & p=$!; ' \
-        'until grep -q http said; do sleep .1; done; sleep .5; kill -INT $p; wait $p; echo $?'
+        'until grep -qs http said; do sleep .1; done; sleep .5; kill -INT $p; wait $p; echo $?'
     done = subprocess.run(['sh', '-c', script], capture_output=True, text=True, timeout=180, cwd=tmp_path,
         env=os.environ | dict(PYTHONPATH=str(ROOT)))
     assert done.stdout == '0\n' and not done.stderr, done.stderr

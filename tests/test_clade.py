@@ -251,7 +251,7 @@ def test_a_generator_refuses():
 def test_a_recorded_forward_is_given_its_places():
     gen, dist = moved(positions=True).for_inference(), positional_map(scene)
     traced = torch.jit.trace(lambda ids, dist: gen(ids, dist=dist), (scene, dist))
-    assert gap(traced(scene, dist), gen(scene)) < 1e-5
+    assert gap(traced(scene, dist), gen(scene)) < 5e-5   # float32, two ways to add; 1.6e-5 on an AMD EPYC
 
 # -- training, painting, other classes -------------------------------------------------------------------------------
 

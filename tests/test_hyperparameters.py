@@ -166,7 +166,7 @@ def encoder_last():
 def style_parts():
     "The encoder that `spade_learner` makes for pictures of `SIZE`"
     gen = models_spade.SPADEGenerator(3, ngf=6, nhidden=2, z_dim=4, size=SIZE.size)
-    return models_spade._styled(SIZE, gen, encoder.KLTerm(), 0)[0]['gan_func'].keywords['encoder']
+    return models_spade._styled(SIZE, gen, encoder.KLTerm(), 0)['gan_func'].keywords['encoder']
 
 def encoder_width():
     assert style_parts().ndf == 6
