@@ -305,3 +305,8 @@ def test_an_input_that_nobody_registered(run, tmp_path, monkeypatch):
     monkeypatch.setattr(inputs_module, 'load_families', lambda: None)
     monkeypatch.delitem(map_inputs, 'depth')
     with pytest.raises(InputError, match="no input 'depth'"): Painter(run)
+
+def test_edges_that_do_not_fit():
+    gen, ids = SimpleNamespace(edges=True, inputs=()), torch.zeros(1, 32, 32).long()
+    for bad, words in (('e.png', 'a str'), (np.zeros((10, 32), bool), r'\(10, 32\)')):
+        with pytest.raises(InputError, match=words): found_inputs(gen, ids, (32, 32), dict(edges=bad))

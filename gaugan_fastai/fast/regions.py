@@ -74,8 +74,8 @@ class Joint:
         else: self._of_many(second, third)
 
     def _of_one(self, second, third):
-        "In one image the pattern of labels decides that of the regions"
-        rows = second.index.new_empty(len(second)).scatter_(0, second.index.flatten(), third.index.flatten())
+        "In one image the pattern of labels decides that of the regions; a pattern of an earlier map gets the first"
+        rows = second.index.new_zeros(len(second)).scatter_(0, second.index.flatten(), third.index.flatten())
         self.styles, self.pixels, self.index = _rows(rows, len(third)), second.pixels, second.index
 
     def _of_many(self, second, third):
