@@ -22,7 +22,7 @@ from starlette.routing import Route
 from .basics import InputError, arg
 from .core import resize_map
 from .easel import Easel, Pace
-from .guard import Guard, allowed_names, regions_of, retry_after, whole_number
+from .guard import Guard, allowed_names, numbers_of, regions_of, retry_after, whole_number
 from .painter import Painter
 from .shelf import Drawer, Shelf, check_size, example_maps, style_of
 from .uploads import Refusal, ids_of, map_of, marked, photo_of, png_of
@@ -43,11 +43,12 @@ class Desk:
         ids, # uint8 `[H,W]`
         seed, style, regions, # See `style_of`
         kind='png', # 'png' or 'jpeg'
+        **options, # Numbers that the network takes
     ) -> bytes:
         "Paint a map and mark the picture"
         segmap, found = torch.from_numpy(ids.astype(np.int64))[None], style_of(entry, self.drawer, seed, style, regions)
         given = {o.source: o.instead(segmap[0]) for o in entry.inputs}   # edges run where classes meet
-        picture = entry.painter.paint_in(found, segmap, tuple(ids.shape), **given)
+        picture = entry.painter.paint_in(found, segmap, tuple(ids.shape), self.easel.check, **given, **options)
         self.last = segmap, picture
         return marked(picture, entry.name, seed, kind)
 
@@ -63,9 +64,9 @@ def _model(request): return request.query_params.get('model') or next(iter(_desk
 # %% ../nbs/90_app.ipynb #19de8c0c
 def _client(request): return (request.headers.get('x-painter-client') or (request.client or ('?',))[0])[:64]
 
-async def _made(desk, make, client=None):
+async def _made(desk, make, client=None, hurry=False):
     "What `make` gives on the easel, when its turn comes"
-    return await asyncio.wrap_future(desk.easel.ask(make, client))
+    return await asyncio.wrap_future(desk.easel.ask(make, client, hurry))
 
 async def _decoded(desk, read, data):
     "What `read` makes of a file, in a thread"
@@ -104,8 +105,9 @@ async def paint(request):
     data, entry = await request.body(), desk.shelf.ready(_model(request))
     ids, regions = ids_of(data, len(entry.codes)), regions_of(query.get('regions'), len(entry.codes))
     check_size(entry, ids.shape)
-    how = seed, query.get('style') or None, regions, kind
-    picture = await _made(desk, lambda: desk.paint(entry, ids, *how), _client(request))
+    how, options = (seed, query.get('style') or None, regions, kind), numbers_of(query.get('options'), entry.numbers)
+    hurry = query.get('hurry') == '1'   # what is being painted for this client is of an older map
+    picture = await _made(desk, lambda: desk.paint(entry, ids, *how, **options), _client(request), hurry)
     return Response(picture, media_type=f'image/{kind}', headers={'X-Painter-N': str(n)})
 
 # %% ../nbs/90_app.ipynb #47484e86

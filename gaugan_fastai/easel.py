@@ -9,7 +9,7 @@ __all__ = ['Wish', 'Easel', 'Pace']
 import time
 from collections import deque
 from concurrent.futures import Future
-from threading import Condition, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import NamedTuple
 from fastcore.basics import patch
 from .painter import recent
@@ -21,6 +21,7 @@ class Wish(NamedTuple):
     client: str
     make: object # Makes it
     future: Future
+    dropped: Event # Set when nobody waits for it any more
 
 # %% ../nbs/92_easel.ipynb #094bf074
 def _tell(wish, status, what, **facts):
@@ -34,24 +35,36 @@ class Easel:
         room:int=16, # So many wishes may wait
     ):
         self.room, self.waiting, self.turn, self.open = room, deque(), Condition(), True
+        self.doing = None   # the wish that is being fulfilled
         self.thread = Thread(target=self._work, name='easel', daemon=True)
         self.thread.start()
 
     def ask(self,
         make, # A function without arguments
         client:str=None, # Whose older wish it replaces; None: nobody's
+        hurry:bool=False, # Give up what is being made for the client?
     ) -> Future:
         "Ask for what `make` gives; raise a `Refusal` where too many wait"
-        new = Wish(client, make, Future())
+        new = Wish(client, make, Future(), Event())
         with self.turn:
             older = None if client is None else next((o for o in self.waiting if o.client == client), None)
             if not self.open: raise Refusal(503, 'the painter is closing', busy=True)
             if older: self.waiting[self.waiting.index(older)] = new
             elif len(self.waiting) < self.room: self.waiting.append(new)
             else: raise Refusal(503, f'the painter is busy, {self.room} wait already', 'try again soon', busy=True)
+            if hurry: self._give_up(client)
             self.turn.notify()
         if older: _tell(older, 409, 'newer', superseded=True)
         return new.future
+
+    def _give_up(self, client):
+        "Nobody waits for what is being made for a client"
+        now = self.doing
+        if now and client is not None and now.client == client: now.dropped.set()
+
+    def check(self):
+        "For what is being made: raise a `Refusal` where nobody waits for it any more"
+        if self.doing and self.doing.dropped.is_set(): raise Refusal(409, 'newer', superseded=True)
 
 # %% ../nbs/92_easel.ipynb #91237dc4
 def _fulfil(wish):
@@ -68,7 +81,7 @@ def _work(self:Easel):
         with self.turn:
             while self.open and not self.waiting: self.turn.wait()
             if not self.open: return
-            wish = self.waiting.popleft()
+            wish = self.doing = self.waiting.popleft()
         _fulfil(wish)
 
 # %% ../nbs/92_easel.ipynb #9fffc319

@@ -74,4 +74,5 @@ def generator_of(
     "Find what paints in `model`; raise `InputError` where nothing does"
     if isinstance(model, (str, Path)): return load_model(model)
     model = getattr(model, 'learn', model)   # of a run
-    return _of_learner(model) if hasattr(model, 'painting') else _of_module(model)
+    paints = callable(getattr(model, 'painting', None))   # a network may have a list of that name, see `painting_options`
+    return _of_learner(model) if paints else _of_module(model)

@@ -7,6 +7,7 @@ __all__ = ['Painter', 'paint', 'model_folder', 'load_model', 'generator_of', 're
 
 # %% ../nbs/77_painter.ipynb #cea2c171
 import numpy as np, torch
+from contextlib import contextmanager
 from pathlib import Path
 from fastai.vision.all import patch
 from PIL import Image
@@ -86,6 +87,7 @@ def paint_in(self:Painter,
     style, # One of `styles_for`
     segmap, # Library ids, `[1,H,W]`
     size=None, # See `Painter.__call__`
+    between=None, # Called before each block, where the network has a `Trunk`; what it raises ends the painting
     **more, # See `Painter.__call__`
 ) -> Image.Image:
     "Paint one label map in a style that has been found"
@@ -94,9 +96,18 @@ def paint_in(self:Painter,
     gen, size = self.gen, wanted_size(self.gen, segmap.shape[-2:], size or 'data', self.size)
     xb = generator_input(gen, segmap, fixed_size(gen) or size, **inputs)
     how = options | self._arguments(style, xb[0])
-    with self.lock, torch.no_grad(): return as_picture(gen(*self._kept_maps(xb), **how), size)
+    with self.lock, torch.no_grad(), _called(gen, between): return as_picture(gen(*self._kept_maps(xb), **how), size)
 
 # %% ../nbs/77_painter.ipynb #bdb66bd0
+@contextmanager
+def _called(gen, between):
+    "Let a prepared generator call `between` before each of its blocks"
+    memory = getattr(gen, 'memory', None)
+    if memory is None or between is None: return (yield)
+    memory.between = between
+    try: yield
+    finally: memory.between = None
+
 @patch
 def _kept_maps(self:Painter, xb):
     "What the generator reads, as it was the last time where the map is the same: with all that has been made of it"

@@ -19,7 +19,7 @@ from .inputs import inputs_of
 from .originals import on_meta
 from .painter import Painter, model_folder, recent
 from .pretrained import network_folders
-from .registry import network_named
+from .registry import network_named, painting_options
 from .uploads import Refusal
 from .weights import shipped_data, shipped_weights
 
@@ -48,18 +48,28 @@ def described_by(
     return gen, labels
 
 # %% ../nbs/93_shelf.ipynb #9ed97805
+def _numbers(gen):
+    "The numbers that a network can be told when it paints: name -> `Option`"
+    return {o.name: o for o in painting_options(type(gen)) if type(o.default) in (int, float)}
+
+def _fields(gen):
+    "What a page needs to show them"
+    each = _numbers(gen).values()
+    return [dict(name=o.name, words=o.words, value=o.default, whole=type(o.default) is int) for o in each]
+
 def _facts(name, painter, size, codes, palette):
     "What a page shows of a model"
     colours = ['#%02x%02x%02x' % tuple(o) for o in palette]
     classes = [dict(id=i, name=n, color=c) for i, (n, c) in enumerate(zip(codes, colours))]
-    kind, title = type(painter.gen).__name__.removesuffix('Generator'), name.replace('_', ' ').capitalize()
+    kind = type(painter.gen).__name__.removesuffix('Generator')
     regions = painter.styles == 'codes' or hasattr(painter.gen, 'draw_noise')
-    return dict(title=f'{title} ({kind}, {size[0]}x{size[1]})', size=list(size), classes=classes,
+    return dict(title=f'{name} ({kind}, {size[0]}x{size[1]})', size=list(size), classes=classes,
         multiple=getattr(painter.gen, 'factor', 1), styles=painter.styles, takes=list(painter.takes), regions=regions,
-        licence=painter.card.get('licence', 'not stated'))
+        options=_fields(painter.gen), licence=painter.card.get('licence', 'not stated'))
 
 # %% ../nbs/93_shelf.ipynb #fe0c946b
-_unknown = dict(size=[256, 256], classes=[], multiple=1, styles=None, takes=[], regions=False, licence='not stated')
+_unknown = dict(size=[256, 256], classes=[], multiple=1, styles=None, takes=[])
+_unknown |= dict(regions=False, options=[], licence='not stated')
 
 class Shelved:
     "A model on the shelf: what its card says, and its painter once it is loaded"
@@ -83,7 +93,7 @@ class Shelved:
 
     def _note(self, painter, codes, palette):
         gen, factor = painter.gen, getattr(painter.gen, 'factor', 1)
-        self.codes, self.inputs = list(codes), inputs_of(gen)
+        self.codes, self.inputs, self.numbers = list(codes), inputs_of(gen), _numbers(gen)
         self.fixed = bool(getattr(gen, 'only_size', None))
         self.size = painter.size or (max(1, round(256/factor))*factor,)*2
         self.facts = _facts(self.name, painter, self.size, codes, palette)

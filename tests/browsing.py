@@ -2,7 +2,8 @@
 import os, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pytest, torch
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get('GAUGAN_CHROMIUM', '/usr/bin/chromium')
@@ -17,6 +18,27 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
+
+class Stepping(nn.Module):
+    "Paints all pixels alike, as light as its options say: steps times strength, of a hundred"
+    styles, painting, labels, factor = None, ('steps', 'strength'), None, 1
+    def forward(self,
+        segmap,
+        steps:int=10, # Steps to a picture
+        strength:float=1., # What a step adds
+    ): return torch.full((len(segmap), 3, *segmap.shape[-2:]), min(1., steps*strength/50 - 1))
+
+    def for_inference(self): return self
+
+def stepping(size=64):
+    "A painter of a `Stepping`"
+    from gaugan_fastai.data.landscapes import landscape_labels
+    from gaugan_fastai.painter import Painter
+    gen = Stepping()
+    gen.labels, gen.card = landscape_labels(), dict(size=[size, size])
+    res = Painter(gen)
+    res.name = 'stepping'
+    return res
 
 class Server:
     "`gaugan paint` on a port, which can be stopped and started again"

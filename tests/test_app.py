@@ -5,6 +5,7 @@ from PIL import Image
 pytest.importorskip('starlette', reason='the extra app is not installed')
 import httpx
 from starlette.testclient import TestClient
+from browsing import stepping
 from conftest import ROOT
 from hostile import hostile_files
 from gaugan_fastai.app import painter_app
@@ -348,6 +349,56 @@ def test_the_newest_stroke_wins():
     assert answers[6].json()['busy'] and answers[6].headers['retry-after']
     assert slow.seen == [0, 7, 2, 4, 5]   # ann's newest stands where her first one stood
     assert [o.headers['x-painter-n'] for o in answers if o.status_code == 200] == ['0', '2', '4', '5', '7']
+    client.app.desk.close()
+
+def test_numbers_of_the_network():
+    client = client_of([stepping(64)])
+    about = next(o for o in client.get('/api/models').json()['models'] if o['name'] == 'stepping')
+    assert about['options'] == [dict(name='steps', words='Steps to a picture', value=10, whole=True),
+        dict(name='strength', words='What a step adds', value=1., whole=False)]
+    def ask(options): return client.post('/api/paint', params=dict(options=options) if options else {}, content=png_of(halves()))
+    levels = [picture(ask(o)).mean() for o in ('', '{}', '{"steps": 40}', '{"steps": 40, "strength": 0.5}')]
+    assert levels == pytest.approx([25.5, 25.5, 102, 51], abs=1)
+    for wrong in ('{"steps": 0}', '{"steps": 1.5}', '{"strength": NaN}', '{"strength": 1e300}', '{"steps": true}', '{"size": 4}', '[4]', '{', '['*5000):
+        answer = ask(wrong)
+        assert answer.status_code == 400 and answer.json()['error'], wrong
+    plain = client_of(['landscapes_style'])
+    answer = plain.post('/api/paint', params=dict(model='landscapes_style', options='{"steps": 4}'), content=png_of(halves()))
+    assert answer.status_code == 400 and answer.json()['error'] == "'steps' is no option: there are none"
+    for o in (client, plain): o.app.desk.close()
+
+class Eager(Painter):
+    "A painter that says when it has begun, and then does nothing but ask whether it is still wanted"
+    def __init__(self, model):
+        super().__init__(model)
+        self.name, self.begun, self.slow = 'eager', threading.Event(), True
+
+    def paint_in(self, style, segmap, size, between):
+        self.begun.set()
+        while self.slow:
+            between()
+            time.sleep(.005)
+        return super().paint_in(style, segmap, size, between)
+
+@pytest.mark.parametrize('who, hurry, codes', [('ann', '&hurry=1', [409, 200]), ('bob', '&hurry=1', [200, 200]), ('ann', '', [200, 200])])
+def test_a_stroke_that_has_ended_gives_up_the_picture_of_its_beginning(who, hurry, codes):
+    eager, answers = Eager('landscapes_style'), {}
+    client = client_of([eager])
+    def ask(i, who, more=''):
+        answers[i] = client.post(f'/api/paint?n={i}{more}', content=png_of(halves(i, 1)), headers={'X-Painter-Client': who})
+    with client:
+        first = threading.Thread(target=ask, args=(0, 'ann'))
+        first.start()
+        assert eager.begun.wait(20)
+        second = threading.Thread(target=ask, args=(1, who, hurry))
+        second.start()
+        if codes == [200, 200]:
+            time.sleep(.3)
+            assert not answers
+        else: first.join(20)   # given up while it still is slow
+        eager.slow = False
+        for o in (first, second): o.join(30)
+    assert [answers[i].status_code for i in (0, 1)] == codes
     client.app.desk.close()
 
 # -- a server ----------------------------------------------------------------------------------------------------

@@ -105,13 +105,37 @@ def test_nothing_is_lost_in_the_queue():
     assert sorted(made) == sorted(k for k, o in ends.items() if o == k)
     easel.close()
 
+def test_what_is_being_made_can_be_given_up():
+    easel, begun = Easel(), threading.Event()
+    def patient(client):
+        begun.set()
+        for _ in range(2000):
+            easel.check()
+            time.sleep(.005)
+    def asked(client, hurry, whose):
+        begun.clear()
+        first = easel.ask(lambda: patient(client), client)
+        assert begun.wait(5)
+        return first, easel.ask(lambda: 'second', whose, hurry)
+    first, second = asked('ann', True, 'ann')
+    assert second.result(5) == 'second'
+    assert (first.exception(5).status, first.exception(5).facts) == (409, dict(superseded=True))
+    for client, hurry, whose in (('ann', False, 'ann'), ('ann', True, 'bob'), (None, True, None)):
+        first, second = asked(client, hurry, whose)
+        time.sleep(.05)
+        assert not first.done() and not second.done()   # neither of another client, nor without a word
+        easel.doing.dropped.set()
+        assert second.result(5) == 'second' and isinstance(first.exception(5), Refusal)
+    easel.close()
+    assert Easel.check(easel) is None   # and no wish is being made
+
 def test_a_wish_that_nobody_wants_any_more():
     easel, hold = Easel(), threading.Event()
     first, second = easel.ask(lambda: hold.wait(5)), easel.ask(lambda: 1/0, 'ann')
     assert second.cancel()
     third = easel.ask(lambda: 'third', 'ann')   # a newer one, of one that is cancelled
     hold.set()
-    assert first.result(5) and third.result(5) == 'third' and isinstance(Wish('ann', len, Future()), tuple)
+    assert first.result(5) and third.result(5) == 'third' and isinstance(Wish('ann', len, Future(), threading.Event()), tuple)
     easel.close()
 
 def test_pace_forgets_and_recovers():

@@ -3,7 +3,7 @@ import io, json, os, re
 from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
-from browsing import ROOT, Hand, Server, chromium
+from browsing import ROOT, Hand, Server, chromium, stepping
 
 @pytest.fixture(scope='module')
 def browser():
@@ -218,6 +218,21 @@ def test_two_hundred_quick_strokes_lose_nothing(hand):
     hand.choose(seed=1)
     hand.settle().choose(seed=0)
     assert (hand.settle().picture == last).all()
+
+def test_a_drag_gives_up_the_picture_of_its_beginning(hand):
+    """What is on its way when a stroke ends is given up: the page asks once more with `hurry`, and shows the picture of the whole stroke"""
+    asked = []
+    hand.page.on('request', lambda o: asked.append(o.url) if '/api/paint' in o.url else None)
+    blank(hand.open('landscapes_sean'))
+    hurried = lambda: [o for o in asked if 'hurry=1' in o]
+    for i in range(8):
+        hand.choose(cls=i)
+        hand.drag((10, 10 + 12*i), (60, 20 + 10*i), (110, 10 + 12*i), steps=12)
+        picture = hand.settle().picture
+        hand.choose(seed=7)
+        hand.settle().choose(seed=0)
+        assert (hand.settle().picture == picture).all()
+    assert hurried() and len(hurried()) <= 8   # once for a stroke at most
 
 def test_the_server_may_go_and_come_back(hand, server):
     blank(hand.open())
@@ -537,6 +552,41 @@ def test_runs_and_converted_originals_are_in_the_picker(other):
         other.until(f"painter.desk.model.name === '{name}'").settle()
         assert list(other.picture.shape[:2]) == other.js('painter.desk.model.size') and not other.said('trouble')
         assert other.js('painter.desk.names.length') == 19
+
+@pytest.fixture
+def stepper(browser):
+    "The page of a painter in this process, whose network takes two numbers"
+    from gaugan_fastai.app import Sketch
+    sketch, context = Sketch(stepping()), browser.new_context(viewport=dict(width=1280, height=800), accept_downloads=True)
+    sketch.server.url += '/'
+    yield Hand(context.new_page(), sketch.server)
+    context.close()
+    sketch.stop()
+
+def test_numbers_that_a_network_takes(stepper, tmp_path):
+    def level(): return stepper.settle().picture.mean()
+    def field(name): return stepper.page.locator(f'#numbers input[data-number={name}]')
+    stepper.open('stepping')
+    assert [field(o).input_value() for o in ('steps', 'strength')] == ['10', '1'] and level() == pytest.approx(25, abs=1)
+    field('steps').fill('40')
+    assert level() == pytest.approx(102, abs=1)
+    field('strength').fill('1.5')
+    assert level() == pytest.approx(153, abs=1)
+    for wrong in ('0', '2.5', '9999', ''):   # marked by the browser, and nothing is asked
+        field('steps').fill(wrong)
+        assert field('steps').evaluate('o => !o.checkValidity()') and level() == pytest.approx(153, abs=1)
+    file = tmp_path/'numbers.json'
+    file.write_bytes(stepper.saved('save-project'))
+    field('steps').fill('4')
+    assert level() == pytest.approx(15, abs=1)
+    stepper.page.locator('#strip button').nth(1).click()   # back to a picture is back to its numbers
+    assert level() == pytest.approx(153, abs=1) and field('steps').input_value() == '40'
+    field('steps').fill('4')
+    stepper.page.reload()
+    assert level() == pytest.approx(15, abs=1) and field('strength').input_value() == '1.5'
+    stepper.give('file', file)
+    stepper.until("painter.desk.options.steps === 40")
+    assert level() == pytest.approx(153, abs=1) and not stepper.errors
 
 def test_a_model_that_loads_says_so(other):
     other.open('noisy').js("""() => { globalThis.seen = []

@@ -109,6 +109,32 @@ def test_painting_leaves_the_network_alone(kind):
 
 @pytest.mark.once
 @pytest.mark.numeric
+class GivenUp(Exception): pass
+
+@pytest.mark.parametrize('kind', ['spade', 'spade_z', 'edged', 'sean'])
+def test_a_picture_that_is_given_up_leaves_nothing_behind(kind):
+    "Wherever it ends; the next pictures are those of a painter that has finished all"
+    gen = makes[kind]()
+    painter, other = Painter(gen), Painter(gen)
+    def wish(p, i, **kw):
+        [found] = p.styles_for(**{k: v for k, v in how(kind, i).items() if k != 'instances'})
+        given = dict(instances=maps[(i + 1) % 4]) if kind == 'edged' else {}
+        return p.paint_in(found, maps[i][None], **given, **kw)
+    calls = []
+    wish(other, 0, between=lambda: calls.append(1))
+    assert len(calls) == len(gen.stages())
+    for n in range(len(calls)):
+        left = iter(range(n))
+        def between():
+            if next(left, None) is None: raise GivenUp
+        with pytest.raises(GivenUp): wish(painter, n % 3, between=between)
+        assert painter.gen.memory.between is None
+        for i in ((n + 1) % 3, n % 3): assert (as_ints(wish(painter, i)) == as_ints(wish(other, i))).all()
+
+def test_a_network_without_blocks_is_not_asked_in_between():
+    painter, calls = Painter(unet()), []
+    assert as_ints(painter.paint_in(None, maps[0][None], between=lambda: calls.append(1))).shape == (32, 64, 3) and not calls
+
 def test_on_another_device(kind):
     "Network, maps and styles meet where the painter is told to paint"
     photo, here = scenes[0].photo, Painter(makes[kind]())

@@ -152,9 +152,11 @@ def test_what_it_can_be_told(learn):
     assert Painter(learn).takes == ('seed', 'steps', 'guidance')
 
 def test_a_seed_is_a_picture(learn, folder, ids):
-    painters = Painter(learn), Painter(folder)
-    first, again = (pixels(o(ids, seed=3, steps=4)) for o in painters)
-    assert (first == again).all() and (first == pixels(painters[0](ids, seed=3, steps=4))).all()
+    with learn.painting() as gen: alone = deepcopy(gen)
+    alone.labels = learn.labels
+    painters = Painter(learn), Painter(folder), Painter(alone)
+    first, again, bare = (pixels(o(ids, seed=3, steps=4)) for o in painters)
+    assert (first == again).all() and (first == bare).all() and (first == pixels(painters[0](ids, seed=3, steps=4))).all()
     for other in (dict(seed=4, steps=4), dict(seed=3, steps=7), dict(seed=3, steps=4, guidance=3.)):
         assert np.abs(pixels(painters[1](ids, **other)) - first).mean() > 1, other
     assert seeded(Denoiser, dict(seed=3))['rng'].initial_seed() == 3

@@ -99,7 +99,9 @@ class Trunk(nn.Module):
         each=repeat({}), # Further arguments of each block
     ): # `[B,3,H,W]` in [-1, 1]
         "Send activations through blocks and doublings, and make a picture of what comes out"
-        for (block, double), more in zip(self.stages(), each): x = block(x, maps, double=double, **more)
+        for (block, double), more in zip(self.stages(), each):
+            if self.memory: self.memory.pause()
+            x = block(x, maps, double=double, **more)
         mine = self.memory is not None and not x.requires_grad and not hooked(block)   # nobody else holds x
         return self.conv_img(F.leaky_relu_(x, .2) if mine else leaky(x)).tanh()
 
@@ -114,8 +116,10 @@ def groups(self:Trunk):
 # %% ../../nbs/32_models.trunk.ipynb #10b00014
 class Memory:
     "What a painter keeps from one picture to the next: its last label maps and codes; copies and pickles start empty"
+    between = None   # called before each block; what it raises ends the picture
     def __init__(self): self.forget()
     def forget(self): self.maps = self.codes = None
+    def pause(self): return self.between() if self.between else None
     def __deepcopy__(self, memo): return Memory()
     def __reduce__(self): return Memory, ()
 

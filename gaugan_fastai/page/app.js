@@ -8,6 +8,7 @@ import {Keeper, recall, record} from './keeping.js'
 import {Live} from './live.js'
 import {Models} from './models.js'
 import {Painting} from './painting.js'
+import {Numbers} from './numbers.js'
 import {Palette} from './palette.js'
 import {Pointer} from './pointer.js'
 import {Strip} from './strip.js'
@@ -32,6 +33,7 @@ let latest = null, began = 0   // the last picture with its state; when the map 
 new Styles(desk, painting, shared)
 const files = new Files(desk, {...shared, take: takeProject})
 new Controls(desk, tools, view, {palette, files, undo, redo})
+new Numbers(desk)
 new Pointer(desk, tools, view, undo)
 
 function undo() {
@@ -48,7 +50,7 @@ function redo() {
 let before = ''
 function follow() {
   if (!desk.model) return
-  const {seed, style, regions} = desk, now = JSON.stringify([seed, style, regions])
+  const {seed, style, regions, numbers} = desk, now = JSON.stringify([seed, style, regions, numbers])
   if (now !== before) ask()
   before = now
 }
@@ -62,12 +64,13 @@ function ask() {
 for (const box of document.querySelectorAll('.tools, .panel, .palette')) fades(box)
 
 desk.on('map', ask)
+desk.on('step', () => live.hurry())
 desk.on('choice', follow)
 desk.on('model', () => live.drop())
 for (const event of ['step', 'choice', 'styles', 'model']) desk.on(event, keep)
 desk.on('said', say)
 
-function paint(n, signal) { return painting.paint(n, signal) }
+function paint(n, signal, hurry) { return painting.paint(n, signal, hurry) }
 
 async function shown({state, picture, n}, newest) {
   if (state.model.name !== desk.model.name) return

@@ -16,6 +16,7 @@ export class Desk {
   style = null             // key of a photo in `styles`, or null
   styles = []              // {key, name, photo, map: {w, h, ids, names} or null}
   regions = {}             // class name -> {style, to, amount}
+  options = {}             // name -> number, of whatever model has one of that name
   history = new History()
   before = null            // the map before the stroke that is being drawn
   #ears = new Map()
@@ -32,6 +33,12 @@ export class Desk {
   get classes() { return this.model?.classes ?? [] }
   get names() { return this.classes.map(c => c.name) }
   get takes() { return this.model?.takes ?? [] }
+  // The model's numbers: name -> what is chosen, or what the model has by itself
+  get numbers() {
+    const known = this.model?.options ?? []
+    return Object.fromEntries(known.map(({name, value}) => [name, this.options[name] ?? value]))
+  }
+
   get regional() { return this.model?.regions ?? this.model?.styles === 'codes' }
 
   // Begin a step; what `end` finds changed since then is undone as one
@@ -57,13 +64,14 @@ export class Desk {
   redo() { this.cancel(); return this.history.redo(this) && (this.tell('step'), true) }
 
   state() {
-    const {model, grid, seed, style, regions, cls, background} = this
-    return {model, grid: grid.copy(), seed, style, regions: structuredClone(regions), cls, background}
+    const {model, grid, seed, style, regions, options, numbers, cls, background} = this
+    return {model, grid: grid.copy(), seed, style, regions: structuredClone(regions), options, numbers, cls, background}
   }
 
   restore(state) {
     const other = state.model !== this.model
-    Object.assign(this, {...state, grid: state.grid.copy(), regions: structuredClone(state.regions)})
+    const {numbers, ...own} = state   // those follow from the options
+    Object.assign(this, {...own, grid: state.grid.copy(), regions: structuredClone(state.regions)})
     if (other) this.tell('model')
     this.tell('choice', {})
     this.tell('map')

@@ -89,10 +89,11 @@ export class Keeper {
 
 // What is kept of the desk; a stroke that is being drawn belongs to it when it has ended
 export function record(desk) {
-  const {seed, style, styles, regions, cls, background, tool, shape, size, sticky} = desk
+  const {seed, style, styles, regions, options, cls, background, tool, shape, size, sticky} = desk
   const {w, h, ids} = desk.before ?? desk.grid
   const map = {w, h, ids: ids.slice(), names: desk.names}
-  return {model: desk.model.name, map, seed, style, styles, regions, cls, background, tool, shape, size, sticky}
+  const hand = {cls, background, tool, shape, size, sticky}
+  return {model: desk.model.name, map, seed, style, styles, regions, options, ...hand}
 }
 
 // Undo and redo as they were, where the desk is as it was
@@ -119,9 +120,10 @@ async function unpackedMap(map) {
 // A record as a project file
 export async function pack(kept) {
   const packed = async o => ({...o, photo: await asURL(o.photo), map: await packedMap(o.map)})
-  const {model, seed, style, regions} = kept
+  const {model, seed, style, regions, options} = kept
   const styles = await Promise.all(kept.styles.map(packed))
-  const project = {form: FORM, version: 1, model, map: await packedMap(kept.map), seed, style, styles, regions}
+  const how = {seed, style, styles, regions, options}
+  const project = {form: FORM, version: 1, model, map: await packedMap(kept.map), ...how}
   return new Blob([JSON.stringify(project, null, 1)], {type: 'application/json'})
 }
 
@@ -135,8 +137,9 @@ export async function unpack(file) {
   try {
     const texts = o => ({key: String(o.key), name: String(o.name)})
     const photo = async o => ({...texts(o), photo: fromURL(o.photo), map: await unpackedMap(o.map)})
-    const {model, seed = 0, style = null, regions = {}} = found
+    const {model, seed = 0, style = null, regions = {}, options = {}} = found
     const styles = await Promise.all((found.styles ?? []).map(photo))
-    return {model: String(model), map: await unpackedMap(found.map), seed: Number(seed), style, styles, regions}
+    const how = {seed: Number(seed), style, styles, regions, options}
+    return {model: String(model), map: await unpackedMap(found.map), ...how}
   } catch { throw new Error(`${file.name} is a damaged project file: its contents cannot be read`) }
 }

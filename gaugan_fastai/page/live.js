@@ -6,9 +6,12 @@ export class Live {
   wanted = 0      // number of the newest map
   done = 0        // number of the newest map whose picture is shown, or cannot be
   #running = false
+  #sent = 0       // number of the map that is on its way; 0: none
+  #dropped = false   // was it given up? Then the server is told so with the next
+  #hurried = false   // at most once from one picture to the next
   #abort = new AbortController()
 
-  // paint(n, signal) gives a picture, shown(picture, newest) shows it, told(event, error) tells how it goes
+  // paint(n, signal, hurry) gives a picture, shown(picture, newest) shows it, told(event, error) tells how it goes
   constructor({paint, shown, told}) { Object.assign(this, {paint, shown, told}) }
 
   get idle() { return this.done === this.wanted }
@@ -20,8 +23,16 @@ export class Live {
 
   // Let go of what is on its way: it is for another model
   drop() {
+    this.#dropped ||= this.#sent > 0
     this.#abort.abort()
     this.#abort = new AbortController()
+  }
+
+  // A stroke has ended: a picture of a part of it need not be finished
+  hurry() {
+    if (!this.#sent || this.#sent === this.wanted || this.#hurried) return
+    this.#hurried = true
+    this.drop()
   }
 
   async #run() {
@@ -33,15 +44,22 @@ export class Live {
   }
 
   async #once() {
-    await frame()   // what changes within a frame goes together
-    const n = this.wanted, {signal} = this.#abort
+    await end()   // what changes together goes together
+    const n = this.wanted, {signal} = this.#abort, hurry = this.#dropped
+    this.#sent = n
+    this.#dropped = false
     this.told('painting')
     try {
-      const found = await this.paint(n, signal)
+      const found = await this.paint(n, signal, hurry)
+      this.#sent = 0
       if (signal.aborted) return
       this.done = Math.max(this.done, n)
+      this.#hurried = false
       await this.shown(found, n === this.wanted)
-    } catch (e) { if (!signal.aborted) await this.#trouble(e, n) }
+    } catch (e) {
+      this.#sent = 0
+      if (!signal.aborted) await this.#trouble(e, n)
+    }
   }
 
   async #trouble(e, n) {
@@ -62,8 +80,5 @@ export class Live {
   }
 }
 
-// The next frame, or a moment where the page is hidden and has none
-const frame = () => new Promise(done => {
-  const late = setTimeout(done, 50)
-  requestAnimationFrame(() => { clearTimeout(late); done() })
-})
+// The end of what the page does just now
+const end = () => new Promise(done => setTimeout(done))

@@ -70,8 +70,9 @@ export class Models {
     const {desk} = this, own = map.names.map((name, id) => ({id, name, color: '#000000'}))
     desk.model = {...model, classes: own, size: [map.h, map.w]}
     desk.grid = new Grid(map.w, map.h, map.ids)
-    const {cls = 0, background = 0, tool, shape, size, sticky, seed = 0, style = null, styles, regions = {}} = rest
-    const given = Object.entries({cls, background, tool, shape, size, sticky, seed, style, styles, regions})
+    const {cls = 0, background = 0, tool, shape, size, sticky, seed = 0, style = null, styles, ...more} = rest
+    const {regions = {}, options = {}} = more
+    const given = Object.entries({cls, background, tool, shape, size, sticky, seed, style, styles, regions, options})
     Object.assign(desk, Object.fromEntries(given.filter(([, value]) => value !== undefined)))
     this.#tellLost(model, desk.adopt(model))
   }
@@ -83,11 +84,11 @@ export class Models {
   }
 
   // Put a project on the desk, as one step
-  async open({model: name, map, seed, style, regions}) {
+  async open({model: name, map, seed, style, regions, options}) {
     const model = this.find(name) ?? this.desk.model, {desk} = this
     await this.#load(model)
     const before = desk.state()
-    this.#resume(model, {map, seed, style, regions, cls: 0})
+    this.#resume(model, {map, seed, style, regions, options, cls: 0})
     desk.replaced(before)
   }
 

@@ -68,8 +68,10 @@ export async function map(model, file) {
 }
 
 // Paint: the picture, and the number of the request it belongs to
-export async function paint({model, seed, n, style, regions, png}, signal) {
+export async function paint({model, seed, n, hurry, style, regions, numbers, png}, signal) {
   const more = regions.length ? {regions: JSON.stringify(regions)} : {}
+  if (Object.keys(numbers).length) more.options = JSON.stringify(numbers)
+  if (hurry) more.hurry = 1   // than what this page has asked for before
   const answer = await post('api/paint', {model, seed, n, style, ...more}, png, signal)
   return {picture: await rest(answer, 'blob'), n: Number(answer.headers.get('X-Painter-N') ?? n)}
 }

@@ -31,9 +31,9 @@ export class Painting {
   forget() { this.#ids.clear() }
 
   // Paint what is on the desk; where the server has let go of a photo, give it once more
-  async paint(n, signal) {
+  async paint(n, signal, hurry) {
     const state = this.desk.state()
-    try { return {state, ...await this.#ask(state, n, signal)} }
+    try { return {state, ...await this.#ask(state, n, signal, hurry)} }
     catch (e) {
       if (e.status !== 404 || !this.#ids.size) throw e
       this.forget()
@@ -41,9 +41,9 @@ export class Painting {
     }
   }
 
-  async #ask({model, grid, seed, style, regions}, n, signal) {
+  async #ask({model, grid, seed, style, regions, numbers}, n, signal, hurry) {
     const drawn = model.takes.includes('seed')   // else there is nothing that chance decides
-    const request = {model: model.name, seed: drawn ? seed : 0, n, png: await encode(grid)}
+    const request = {model: model.name, seed: drawn ? seed : 0, n, hurry, numbers, png: await encode(grid)}
     request.style = await this.id(model, style)
     request.regions = await this.#regions(model, regions)
     return net.paint(request, signal)

@@ -31,5 +31,5 @@ export class Strip {
 
 function alike(a, b) {
   const same = a.model.name === b.model.name && a.seed === b.seed && a.style === b.style
-  return same && JSON.stringify(a.regions) === JSON.stringify(b.regions) && a.grid.same(b.grid)
+  return same && ['regions', 'numbers'].every(o => JSON.stringify(a[o]) === JSON.stringify(b[o])) && a.grid.same(b.grid)
 }
