@@ -132,6 +132,7 @@ def _demo_folder(out):
     out.mkdir(parents=True)
     return out
 
+# %% ../nbs/d0_demo.ipynb #79f7f4f5
 def training_size(
     weights, # Name or folder of a painter with styles
     size=None, # (H,W) that is wanted

@@ -171,6 +171,7 @@ def _hidden_of(plan, k):
     second = plan.stacked(3)
     return torch.where(second.taps[k:] < second.n_ids, second.taps[k:] + 1, 0).flatten()
 
+# %% ../../nbs/bb_fast.strokes.ipynb #aa88b2d7
 class PatternRows:
     "Rows of gamma and beta for the patterns of one map after the other: each pattern's row is made once"
     def __init__(self,
