@@ -65,6 +65,7 @@ def paint_rows(
     "Paint every map in the style of every seed"
     return _painted(painter, maps, _drawn(painter, seeds))
 
+# %% ../nbs/d0_demo.ipynb #e27eb098
 def save_rows(
     rows, # Of `paint_rows`
     file, # PNG
