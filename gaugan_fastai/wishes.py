@@ -61,7 +61,7 @@ def size(self:Wishes):
 # %% ../nbs/d3_wishes.ipynb #7cd5e12a
 @patch(as_prop=True)
 def styles(self:Wishes):
-    "Its styles, as the generator says: 'z' (a vector for a picture), 'codes' (one a class), 'chance' (drawn as it paints), None (one)"
+    "Its styles: 'z' (a vector for a picture), 'codes' (one a class), 'chance' (drawn as it paints), or None (one)"
     return getattr(self.gen, 'styles', None)
 
 # %% ../nbs/d3_wishes.ipynb #9aae067c
