@@ -719,6 +719,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'gaugan_fastai.data.views.used_rows': ( 'a4_data.views.html#used_rows',
                                                                                   'gaugan_fastai/data/views.py')},
             'gaugan_fastai.demo': { 'gaugan_fastai.demo._demo_folder': ('d0_demo.html#_demo_folder', 'gaugan_fastai/demo.py'),
+                                    'gaugan_fastai.demo._drawn': ('d0_demo.html#_drawn', 'gaugan_fastai/demo.py'),
+                                    'gaugan_fastai.demo._painted': ('d0_demo.html#_painted', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo._put_back': ('d0_demo.html#_put_back', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.before_after': ('d0_demo.html#before_after', 'gaugan_fastai/demo.py'),
                                     'gaugan_fastai.demo.demo_maps': ('d0_demo.html#demo_maps', 'gaugan_fastai/demo.py'),

@@ -284,6 +284,7 @@ class Sketch:
         self.server.should_exit = True
         self.thread.join(10)
 
+# %% ../nbs/90_app.ipynb #296155e7
 @patch
 def show(self:Painter,
     height:int=640, # Of the frame, pixels

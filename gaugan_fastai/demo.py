@@ -49,16 +49,23 @@ def snow_scenes(
     return [Pair(ids, render(ids, snow_style(i), i)) for i, ids in maps.items()]
 
 # %% ../nbs/d0_demo.ipynb #a7251d6e
+def _painted(painter, maps, styles):
+    "For each map a row: the map in its colours, then a picture in each style, a vector z"
+    size = painter.size
+    def shown(ids): return np.asarray(painter.labels.colorize(resize_map(as_tensor(ids), size)))
+    return [[shown(o), *(np.asarray(painter(o, size=size, style=z, ids='library')) for z in styles)] for o in maps]
+
+def _drawn(painter, seeds): return [painter.styles_for(seed=i)[0] for i in seeds]
+
 def paint_rows(
     painter:Painter,
     maps, # Label maps, library ids `[H,W]`
     seeds, # Of the styles: a column each
 ) -> list: # Of rows: the map in its colours, then its pictures, uint8 `[h,w,3]` of the painter's size
     "Paint every map in the style of every seed"
-    size = painter.size
-    def shown(ids): return np.asarray(painter.labels.colorize(resize_map(as_tensor(ids), size)))
-    return [[shown(o), *(np.asarray(painter(o, size=size, seed=i, ids='library')) for i in seeds)] for o in maps]
+    return _painted(painter, maps, _drawn(painter, seeds))
 
+# %% ../nbs/d0_demo.ipynb #e27eb098
 def save_rows(
     rows, # Of `paint_rows`
     file, # PNG
@@ -107,10 +114,10 @@ def before_after(
     before:Painter, # As it was
     after:Painter, # As it is
     maps, # Label maps, library ids `[H,W]`
-    seeds=(20, 10), # Of the styles: day, dusk
+    seeds=(25, 45), # Of the styles: day, dusk
 ) -> list: # Of rows: the map in its colours, and for each seed the old picture and the new one
-    "Paint maps with two painters, in the same styles"
-    olds, news = (paint_rows(o, maps, seeds) for o in (before, after))
+    "Paint maps with two painters, in the styles that the first one draws"
+    olds, news = (_painted(o, maps, _drawn(before, seeds)) for o in (before, after))
     def beside(old, new): return [old[0], *(o for pair in zip(old[1:], new[1:]) for o in pair)]
     return list(map(beside, olds, news))
 
@@ -132,6 +139,7 @@ def _demo_folder(out):
     out.mkdir(parents=True)
     return out
 
+# %% ../nbs/d0_demo.ipynb #79f7f4f5
 def training_size(
     weights, # Name or folder of a painter with styles
     size=None, # (H,W) that is wanted
@@ -154,7 +162,7 @@ def run_demo(
     lr:float=1e-3, # Base learning rate
     seed:int=0, # Of scenes and training
     weights=None, # What begins; None: 'landscapes'
-    seeds=(20, 45, 10, 25), # Of the styles: day, haze, dusk, night
+    seeds=(25, 37, 45, 20), # Of the styles: day, haze, dusk, night
 ) -> Path: # The folder
     "Paint with the shipped weights, train them on, on deep snow, and paint again"
     weights = weights or shipped_weights().get('landscapes', 'landscapes')

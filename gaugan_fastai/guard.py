@@ -104,6 +104,7 @@ def _check(self:Guard, scope):
 @patch
 def _too_long(self:Guard): return Refusal(413, 'the request is too large', f'at most {self.limit:,} bytes are read')
 
+# %% ../nbs/94_guard.ipynb #71931740
 @patch
 def _counted(self:Guard, receive):
     "`receive` with an end: too many bytes, or too many seconds, are a `Refusal`"

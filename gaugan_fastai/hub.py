@@ -110,6 +110,7 @@ def _check_card(file, repo):
     cure = f'delete {file.parent} and try again; if it stays so, the model is damaged on the hub'
     raise InputError(f'{repo}: model.safetensors is missing or not the file that its card describes', cure)
 
+# %% ../nbs/d1_hub.ipynb #81b1369b
 def _fetched(hub, repo, revision, token):
     "The folder with the files of a model, fetched now; `InputError` for those that are not ours"
     info = hub.HfApi(token=token).model_info(repo, revision=revision, files_metadata=True)

@@ -53,6 +53,7 @@ def stamp_of(file):
     stat = file.stat()
     return stat.st_mtime_ns,stat.st_size
 
+# %% ../nbs/85_keeping.ipynb #bd507dc0
 class KeepRun(Keep):
     "Checkpoint as `Keep` does, and note how far the run is"
     def __init__(self, out, minutes=5., spent=0.):
@@ -218,6 +219,7 @@ def run_line(
     words = ' '.join(f'{k} {float(v):.2f}' for k,v in losses.items())
     return f'[{"#"*round(width*pct):{width}}] {pct:4.0%} {_clock(seconds)}{left}  {words}'
 
+# %% ../nbs/85_keeping.ipynb #d486d549
 class RunBar(Callback):
     "Show one line for a whole run on `stream`"
     order,run_valid = 65,False

@@ -45,6 +45,7 @@ def _older_name(key, path):
         raise InputError(what, cure)
     return f'{layer}.{name}{_newer[part]}' if mark else key
 
+# %% ../nbs/88_originals.ipynb #ae7646bf
 def _plain_names(state, path):
     "The state without what wrappers put before names"
     plain = lambda k: _older_name('.'.join(o for o in k.split('.') if o not in _wraps), path)
@@ -135,6 +136,7 @@ def load_exactly(
     model.load_state_dict(state, assign=True)
     return refresh_spectral(model, n=0).eval()
 
+# %% ../nbs/88_originals.ipynb #b3791a58
 def on_meta(
     cls:type,    # A network's class
     config:dict, # Its arguments

@@ -87,6 +87,7 @@ def _saved(model, folder, card):
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(o, to)
 
+# %% ../nbs/d2_sharing.ipynb #a69b7f44
 def prepare_upload(
     model, # A network with labels, a learner, a folder of `save_pretrained`, or the name of shipped weights
     folder, # An empty folder, where the files go
@@ -110,6 +111,7 @@ def _check_arrived(info, folder, repo):
         if data is None or o.size in (None, len(data)) and (lfs is None or lfs.sha256 == checksum(data)): continue
         raise InputError(f'{repo} has another {o.rfilename} than the one that was sent', 'push it again')
 
+# %% ../nbs/d2_sharing.ipynb #10dc21a6
 def push_to_hub(
     model, # A network with labels, a learner, a folder of `save_pretrained`, or the name of shipped weights
     repo_id:str, # 'user/model', made if need be

@@ -82,24 +82,27 @@ class Shelved:
         try: self._look()
         except InputError as e: self.fail(str(e))
 
-    def _look(self):
-        "Read what can be known without loading; what is in memory already is taken"
-        if isinstance(self.model, (str, Path)):
-            gen, labels = described_by(_folder_of(self.model))
-            return self._note(Painter.around(gen), labels['codes'], labels['palette'])
-        painter = self.model if isinstance(self.model, Painter) else Painter(self.model)
-        self._note(painter, painter.labels.codes, painter.labels.palette.tolist())
-        self.take(painter)
-
-    def _note(self, painter, codes, palette):
-        gen, factor = painter.gen, getattr(painter.gen, 'factor', 1)
-        self.codes, self.inputs, self.numbers = list(codes), inputs_of(gen), _numbers(gen)
-        self.fixed = bool(getattr(gen, 'only_size', None))
-        self.size = painter.size or (max(1, round(256/factor))*factor,)*2
-        self.facts = _facts(self.name, painter, self.size, codes, palette)
-
     def take(self, painter): self.painter, self.state = painter, 'ready'
     def fail(self, why): self.error, self.state = why, 'failed'
+
+# %% ../nbs/93_shelf.ipynb #81b64486
+@patch
+def _look(self:Shelved):
+    "Read what can be known without loading; what is in memory already is taken"
+    if isinstance(self.model, (str, Path)):
+        gen, labels = described_by(_folder_of(self.model))
+        return self._note(Painter.around(gen), labels['codes'], labels['palette'])
+    painter = self.model if isinstance(self.model, Painter) else Painter(self.model)
+    self._note(painter, painter.labels.codes, painter.labels.palette.tolist())
+    self.take(painter)
+
+@patch
+def _note(self:Shelved, painter, codes, palette):
+    gen, factor = painter.gen, getattr(painter.gen, 'factor', 1)
+    self.codes, self.inputs, self.numbers = list(codes), inputs_of(gen), _numbers(gen)
+    self.fixed = bool(getattr(gen, 'only_size', None))
+    self.size = painter.size or (max(1, round(256/factor))*factor,)*2
+    self.facts = _facts(self.name, painter, self.size, codes, palette)
 
 # %% ../nbs/93_shelf.ipynb #8d5ef812
 def _warm_up(painter, size):
@@ -160,6 +163,7 @@ def ready(self:Shelf,
     if entry.state == 'failed': raise Refusal(400, entry.error)
     raise Refusal(503, f'the model {name} is being loaded', 'it takes some seconds', busy=True, loading=True)
 
+# %% ../nbs/93_shelf.ipynb #b202fd82
 @patch
 def listed(self:Shelf) -> list: # Of dicts, for the page
     "Describe all models"

@@ -89,6 +89,7 @@ def _network_in(model):
     except InputError: return None
     return found and found.cls
 
+# %% ../nbs/d4_terminal.ipynb #a4baca81
 def generate_parser(
     generate:Callable, # The command
     argv:list,         # What was typed after it

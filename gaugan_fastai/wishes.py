@@ -61,7 +61,7 @@ def size(self:Wishes):
 # %% ../nbs/d3_wishes.ipynb #7cd5e12a
 @patch(as_prop=True)
 def styles(self:Wishes):
-    "Its styles, as the generator says: 'z' (a vector for a picture), 'codes' (one for each class), or None (one)"
+    "Its styles: 'z' (a vector for a picture), 'codes' (one a class), 'chance' (drawn as it paints), or None (one)"
     return getattr(self.gen, 'styles', None)
 
 # %% ../nbs/d3_wishes.ipynb #9aae067c
@@ -87,7 +87,14 @@ def read(self:Wishes,
 def _leave(names): return f'leave {" and ".join(map(arg, names))} out'
 
 @patch
-def styles_for(self:Wishes, style=None, codes=None, seed=None, style_map=None, samples=None, ids=None) -> list:
+def styles_for(self:Wishes,
+    style=None, # A photo, a vector z, or codes `[K,S]` (or a list of such, one a block)
+    codes=None, # Codes `[K,S]` in place of a photo, or a dict: class -> codes that its style is taken from
+    seed=None, # Of what chance draws; None: 0
+    style_map=None, # The label map of a photo, for styles of classes
+    samples=None, # How many styles to draw, from the seed on; None: 1
+    ids=None, # What the numbers of a `style_map` are, see `read`
+) -> list:
     "List what the arguments of a call mean: z `[1,z_dim]`, codes `[1,K,S]`, a seed, or None for a model of one style"
     given = dict(style=style, codes=codes, seed=seed, samples=samples, style_map=style_map)
     asked = [k for k, v in given.items() if v is not None]
@@ -166,6 +173,7 @@ def _codes_for(self:Wishes, asked, style, codes, style_map, ids):
     start = self._start(style, style_map, ids, usual, codes)
     return gather({k: check_codes(self.gen, o) for k, o in (codes or {}).items()}, start, self.labels.codes)
 
+# %% ../nbs/d3_wishes.ipynb #5b626f2b
 @patch
 def _start(self:Wishes, style, style_map, ids, usual, others):
     "Codes `[1,K,S]` of all classes: those given, those of a photo, or the usual ones"

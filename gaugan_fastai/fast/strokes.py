@@ -188,7 +188,7 @@ def _of_new(plan, k):
     blocks = F.pad(taps % plan.stacked(3).n_ids, (0, 0, 0, -len(taps) % block)).view(-1, block, 9)
     return blocks.transpose(1, 2).flatten(), _sums(plan, k, torch.arange(len(taps))[:, None])
 
-# %% ../../nbs/bb_fast.strokes.ipynb #a7364ea1
+# %% ../../nbs/bb_fast.strokes.ipynb #aa88b2d7
 class PatternRows:
     "Rows of gamma and beta for the patterns of one map after the other: each pattern's row is made once"
     def __init__(self,
