@@ -33,27 +33,32 @@ class TurnsAdam(Optimizer):
         self.lr_mults, self.turn = tuple(o.lr_mult for o in turns), names[0]
         self.inner = {o.name: _adam(_moving(self.param_lists, o.movers), fused) for o in turns}
 
-    def step(self, closure=None):
-        "Move those whose turn it is"
-        inner, mult = self.inner[self.turn], dict(zip(self.inner, self.lr_mults))[self.turn]
-        if inner is None: return
-        for g in inner.param_groups:
-            h = {k: float(v) for k, v in self.hypers[g['index']].items()}
-            wd = h['wd'] if g['decay'] else 0.
-            g.update(lr=h['lr']*mult, betas=(h['mom'], h['sqr_mom']), eps=h['eps'], weight_decay=wd)
-        inner.step()
+# %% ../nbs/45_adams.ipynb #586537d7
+@patch
+def step(self:TurnsAdam, closure=None):
+    "Move those whose turn it is"
+    inner, mult = self.inner[self.turn], dict(zip(self.inner, self.lr_mults))[self.turn]
+    if inner is None: return
+    for g in inner.param_groups:
+        h = {k: float(v) for k, v in self.hypers[g['index']].items()}
+        wd = h['wd'] if g['decay'] else 0.
+        g.update(lr=h['lr']*mult, betas=(h['mom'], h['sqr_mom']), eps=h['eps'], weight_decay=wd)
+    inner.step()
 
-    @property
-    def param_groups(self):
-        "The groups of the turn, for what scales and looks at their gradients"
-        inner = self.inner[self.turn]
-        return inner.param_groups if inner else []
+@patch(as_prop=True)
+def param_groups(self:TurnsAdam):
+    "The groups of the turn, for what scales and looks at their gradients"
+    inner = self.inner[self.turn]
+    return inner.param_groups if inner else []
 
-    def zero_grad(self):
-        "Drop all gradients: a network that waits has none, not zeros"
-        for p in self.param_lists.concat(): p.grad = None
+# %% ../nbs/45_adams.ipynb #fc5328b3
+@patch
+def zero_grad(self:TurnsAdam):
+    "Drop all gradients: a network that waits has none, not zeros"
+    for p in self.param_lists.concat(): p.grad = None
 
-    def clear_state(self): L(self.inner.values()).filter().map(lambda o: o.state.clear())
+@patch
+def clear_state(self:TurnsAdam): L(self.inner.values()).filter().map(lambda o: o.state.clear())
 
 # %% ../nbs/45_adams.ipynb #98ba57ab
 def _moving(lists, movers):

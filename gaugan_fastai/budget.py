@@ -20,7 +20,7 @@ class TimeBudget(Callback):
         clock=time.monotonic, # seconds that count; `time.process_time` counts the processor's alone
         spent:float=0., # minutes that earlier processes have had of them
         part:float=None, # stop after so many minutes of this process, though some are left; None: go on
-        look=None, # budget -> nothing: called between two batches, every `every` minutes and at the end, on no account
+        look=None, # budget -> nothing: called between two batches, every `every` minutes and at the end, for free
         every:float=10., # minutes between two looks
     ): store_attr()
 
@@ -28,28 +28,36 @@ class TimeBudget(Callback):
         "Minutes that are spent, those of earlier processes with them"
         return (self.clock() - self.start)/60
 
-    def before_fit(self):
-        self.start, self.over = self.clock() - 60*self.spent, False
-        self.next = (self.spent//self.every + 1)*self.every
+# %% ../nbs/46_budget.ipynb #5fd074e2
+@patch
+def before_fit(self:TimeBudget):
+    self.start, self.over = self.clock() - 60*self.spent, False
+    self.next = (self.spent//self.every + 1)*self.every
 
-    def before_batch(self):
-        now = self.total()
-        self.learn.pct_train = min(1., now/self.minutes)
-        if self.learn.iter + self.learn.epoch == 0: return
-        self.over = now >= self.minutes
-        if self.look and (self.over or now >= self.next): self.take_look(now)
-        if self.over: raise CancelTrainException()
-        if self.part and now - self.spent > self.part: raise CancelFitException()
+@patch
+def before_batch(self:TimeBudget):
+    now = self.total()
+    self.learn.pct_train = min(1., now/self.minutes)
+    if self.learn.iter + self.learn.epoch == 0: return
+    self.over = now >= self.minutes
+    if self.look and (self.over or now >= self.next): self.take_look(now)
+    if self.over: raise CancelTrainException()
+    if self.part and now - self.spent > self.part: raise CancelFitException()
 
-    def take_look(self, now):
-        "Call `look`, and let the time that it takes count for nothing"
-        self.next, before = (now//self.every + 1)*self.every, self.clock()
-        self.look(self)
-        self.start += self.clock() - before
+# %% ../nbs/46_budget.ipynb #dc78627c
+@patch
+def take_look(self:TimeBudget, now):
+    "Call `look`, and let the time that it takes count for nothing"
+    self.next, before = (now//self.every + 1)*self.every, self.clock()
+    self.look(self)
+    self.start += self.clock() - before
 
-    def after_train(self):
-        if not self.over or not hasattr(self.learn, 'recorder'): return
-        self.learn.recorder.cancel_train = False   # or its columns shift
+# %% ../nbs/46_budget.ipynb #02fcc74e
+@patch
+def after_train(self:TimeBudget):
+    if not self.over or not hasattr(self.learn, 'recorder'): return
+    self.learn.recorder.cancel_train = False   # or its columns shift
 
-    def before_epoch(self):
-        if self.over: raise CancelFitException()   # here, so that the last epoch's samples and history are written
+@patch
+def before_epoch(self:TimeBudget):
+    if self.over: raise CancelFitException()   # here, so that the last epoch's samples and history are written

@@ -27,12 +27,14 @@ def used_colours(
     used = np.unique(np.asarray(im)).tolist()
     return {i: tuple(table[i].tolist()) if i<len(table) else (0,0,0) for i in used}
 
+# %% ../nbs/71_files.ipynb #08ecff98
 def _greys(im):
     "The greys `[H,W]` of a palette picture in which all used colours are grey and some are not their index, or None"
     used = used_colours(im)
     if any(len(set(o))>1 for o in used.values()) or all(o[0]==i for i,o in used.items()): return None
     return np.array([used.get(i, (0,))[0] for i in range(256)])[np.asarray(im)]
 
+# %% ../nbs/71_files.ipynb #895d873a
 def check_exact(
     o:Opened, # Of a label map or instance map
 ):
@@ -74,6 +76,7 @@ def _another(fn, index, colour, there, first):
     detail = f' (index {index} is {colour}, in {first} {there})'
     return file_error('label map', fn, 'has another palette than the others', cure, detail, 'decode')
 
+# %% ../nbs/71_files.ipynb #de634cb8
 def compare_palettes(
     files, # Paths of label maps
 ) -> tuple: # dict index -> (r,g,b), and a list with an `InputError` for each file that disagrees with those before it

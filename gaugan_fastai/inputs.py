@@ -44,45 +44,57 @@ class MapInput:
     carries = False     # Can its tensor carry the `LabelMaps` of its batch, see lesson ba?
     picture, tensor = PILMap, TensorBase # Classes of one of them: as a Pillow image, as a tensor
 
-    def check(self, x, segmap, look=True):
-        "`x` as a plain tensor that fits the segmap `[B,H,W]`, or an `InputError`; `look`: at its numbers too"
-        B, H, W = segmap.shape
-        want = (B, H, W) if self.channels == 1 else (B, self.channels, H, W)
-        kind = getattr(x, 'dtype', type(x).__name__)
-        is_float = isinstance(x, Tensor) and x.is_floating_point()
-        if not is_float: raise InputError(f'{self.name} is {kind}, but a float tensor of shape {want} is needed')
-        what = f'{self.name} has shape {tuple(x.shape)}, but beside this segmap {want} is needed'
-        if tuple(x.shape) != want: raise InputError(what)
-        if look and self.bounds and not x.is_meta: self._check_bounds(x)
-        return as_plain(x)
-
-    def _check_bounds(self, x):
-        (low, high), (a, b) = self.bounds, (o.item() for o in x.detach().aminmax())
-        if low <= a and b <= high: return
-        raise InputError(f'{self.name} ranges from {a:.3g} to {b:.3g}, but {low}..{high} is needed: scale it')
-
-    def smaller(self, x, size):
-        "`x` at a size that a layer works at: averages of the pixels that fall together"
-        planes = x[:, None] if x.ndim == 3 else x
-        res = F.adaptive_avg_pool2d(planes, tuple(size)) if size[0] < x.shape[-2] else F.interpolate(planes, size)
-        return res[:, 0] if x.ndim == 3 else res
-
-    def planes(self, x, dtype):
-        "Channels that lie beside the one-hot planes, `[B,C,H,W]`"
-        return (x[:, None] if x.ndim == 3 else x).to(dtype)
-
-    def read(self, given, ids, size):
-        "What a painter reads of a file, array or image as large as the label map `ids`: a tensor of one, at `size`"
-        picture = self.picture.create(given)
-        (w, h), (H, W) = picture.size, ids.shape[-2:]
-        named = f' {given}' if isinstance(given, (str,Path)) else ''
-        what = f'the {self.word}{named} is {w}x{h}, but its label map is {W}x{H} pixels (width x height)'
-        if (h, w) != (H, W): raise InputError(what, 'make both of one size')
-        scaled = self.picture(picture.resize(tuple(size)[::-1], picture.resample))
-        return as_plain(scaled.to_tensor())[None]
-
-    def ready(self, made, ids, size): return self.read(made, ids, size) # The same of what was made of a source already
     def instead(self, segmap): return None # What stands for a source that nobody gave; None: nothing can
+
+# %% ../nbs/c4_inputs.ipynb #11ac1712
+@patch
+def check(self:MapInput, x, segmap, look=True):
+    "`x` as a plain tensor that fits the segmap `[B,H,W]`, or an `InputError`; `look`: at its numbers too"
+    B, H, W = segmap.shape
+    want = (B, H, W) if self.channels == 1 else (B, self.channels, H, W)
+    kind = getattr(x, 'dtype', type(x).__name__)
+    is_float = isinstance(x, Tensor) and x.is_floating_point()
+    if not is_float: raise InputError(f'{self.name} is {kind}, but a float tensor of shape {want} is needed')
+    what = f'{self.name} has shape {tuple(x.shape)}, but beside this segmap {want} is needed'
+    if tuple(x.shape) != want: raise InputError(what)
+    if look and self.bounds and not x.is_meta: self._check_bounds(x)
+    return as_plain(x)
+
+@patch
+def _check_bounds(self:MapInput, x):
+    (low, high), (a, b) = self.bounds, (o.item() for o in x.detach().aminmax())
+    if low <= a and b <= high: return
+    raise InputError(f'{self.name} ranges from {a:.3g} to {b:.3g}, but {low}..{high} is needed: scale it')
+
+# %% ../nbs/c4_inputs.ipynb #39b674c2
+@patch
+def smaller(self:MapInput, x, size):
+    "`x` at a size that a layer works at: averages of the pixels that fall together"
+    planes = x[:, None] if x.ndim == 3 else x
+    res = F.adaptive_avg_pool2d(planes, tuple(size)) if size[0] < x.shape[-2] else F.interpolate(planes, size)
+    return res[:, 0] if x.ndim == 3 else res
+
+@patch
+def planes(self:MapInput, x, dtype):
+    "Channels that lie beside the one-hot planes, `[B,C,H,W]`"
+    return (x[:, None] if x.ndim == 3 else x).to(dtype)
+
+# %% ../nbs/c4_inputs.ipynb #2d1774d7
+@patch
+def read(self:MapInput, given, ids, size):
+    "What a painter reads of a file, array or image as large as the label map `ids`: a tensor of one, at `size`"
+    picture = self.picture.create(given)
+    (w, h), (H, W) = picture.size, ids.shape[-2:]
+    named = f' {given}' if isinstance(given, (str,Path)) else ''
+    what = f'the {self.word}{named} is {w}x{h}, but its label map is {W}x{H} pixels (width x height)'
+    if (h, w) != (H, W): raise InputError(what, 'make both of one size')
+    scaled = self.picture(picture.resize(tuple(size)[::-1], picture.resample))
+    return as_plain(scaled.to_tensor())[None]
+
+@patch
+def ready(self:MapInput, made, ids, size):
+    "The same of what was made of a source already"
+    return self.read(made, ids, size)
 
 # %% ../nbs/c4_inputs.ipynb #c400000b
 map_inputs = {}   # Name -> its `MapInput`

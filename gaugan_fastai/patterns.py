@@ -17,6 +17,19 @@ from .rowsum import *
 
 _all_ = ['RowSum', 'number', 'number_tuples', 'works']
 
+# %% ../nbs/b1_patterns.ipynb #a89a2ca6
+def _numbered(ids, n_ids, ks, stride, padding):
+    "The ids at the taps of each different window, `[n,ks*ks]`, and the number of each place's window, `[B,h,w]`"
+    padded = F.pad(ids, (padding,)*4, value=n_ids)
+    H, W = padded.shape[-2:]
+    h, w = (H - ks)//stride + 1, (W - ks)//stride + 1
+    places, key = number_tuples([padded[:, :, k:k + stride*(w-1) + 1:stride] for k in range(ks)], n_ids + 1)
+    places, index = number_tuples([key[:, k:k + stride*(h-1) + 1:stride] for k in range(ks)], len(places))
+    b, y, x = places//(h*w), places//w % h, places % w
+    tap = torch.arange(ks)
+    corner = (b*H + y*stride)*W + x*stride
+    return padded.flatten()[corner[:, None] + (tap[:, None]*W + tap).flatten()], index
+
 # %% ../nbs/b1_patterns.ipynb #d3a65b06
 class Patterns:
     """The distinct `ks` x `ks` windows of a map of ids, numbered: `taps [n,ks*ks]` and `index [B,h,w]`.
@@ -32,15 +45,7 @@ class Patterns:
     ):
         store_attr('n_ids,ks', cast=False)
         padding = ks//2 if padding is None else padding
-        padded = F.pad(ids, (padding,)*4, value=n_ids)
-        H, W = padded.shape[-2:]
-        h, w = (H - ks)//stride + 1, (W - ks)//stride + 1
-        places, key = number_tuples([padded[:, :, k:k + stride*(w-1) + 1:stride] for k in range(ks)], n_ids + 1)
-        places, self.index = number_tuples([key[:, k:k + stride*(h-1) + 1:stride] for k in range(ks)], len(places))
-        b, y, x = places//(h*w), places//w % h, places % w
-        tap = torch.arange(ks)
-        corner = (b*H + y*stride)*W + x*stride
-        self.taps = padded.flatten()[corner[:, None] + (tap[:, None]*W + tap).flatten()]
+        self.taps, self.index = _numbered(ids, n_ids, ks, stride, padding)
 
     def __len__(self): return len(self.taps)
     def __repr__(self): return f'{len(self)} patterns {self.ks}x{self.ks} at {self.index.numel()} pixels'
@@ -77,61 +82,71 @@ class SizePlan:
         store_attr(cast=False)
         self._made, self._asked = {}, {}
 
-    def once(self,
-        f, # a function of a plan
-        *args, # its further arguments
-    ):
-        "Give `f(plan, *args)`, made when first asked and shown when it is whole: another thread may look"
-        key = f, *args
-        self._asked[key] = True
-        if key not in self._made: self._made[key] = f(self, *args)
-        return self._made[key]
-
-    def like(self,
-        other, # the plan of another batch at this size
-    ):
-        "Make, of this batch, what the other one was asked for; but nothing that lies on a device"
-        for key in other._asked:
-            if not any(isinstance(o, torch.device) for o in key): _follow(self.once(*key), other._made[key])
-
     def __getstate__(self): return {**vars(self), '_asked': {}}   # a copy has not been asked for anything
-
-    def channels(self,
-        taps, # codes of windows, the number of codes for outside, `[n,taps]`
-    ):
-        "Input channels read at each tap, rows of a tap-major table, -1 for none: `[n,taps]`, with edges `[n,2*taps]`"
-        offset = torch.arange(taps.shape[1])*self.n_in
-        read = lambda o: torch.where(o >= 0, o + offset, -1)
-        channel = read(F.pad(self.classes, (0, 1), value=-1)[taps])
-        if self.edges is None: return channel
-        edge = torch.where(F.pad(self.edges, (0, 1), value=False)[taps], self.n_classes, -1)
-        return torch.cat([channel, read(edge)], 1)
 
     @property
     def n_in(self): return self.n_classes + (self.edges is not None)
 
-    def windows(self,
-        ks=3, # kernel size
-        stride=1, # stride of the convolution
-        padding=None, # padding of the convolution; None: ks//2
-    ) -> Patterns:
-        "Patterns of the label map; `.reads` sums rows of a table `[ks*ks*n_in,C]`: the weights of a convolution"
-        return self.once(_windows, ks, stride, padding)
+# %% ../nbs/b1_patterns.ipynb #122efda4
+@patch
+def once(self:SizePlan,
+    f, # a function of a plan
+    *args, # its further arguments
+):
+    "Give `f(plan, *args)`, made when first asked and shown when it is whole: another thread may look"
+    key = f, *args
+    self._asked[key] = True
+    if key not in self._made: self._made[key] = f(self, *args)
+    return self._made[key]
 
-    def stacked(self,
-        ks=3, # kernel size of both convolutions
-    ) -> Patterns:
-        "Patterns of the patterns: what two convolutions on top of each other can tell apart"
-        return self.once(_stacked, ks)
+@patch
+def like(self:SizePlan,
+    other, # the plan of another batch at this size
+):
+    "Make, of this batch, what the other one was asked for; but nothing that lies on a device"
+    for key in other._asked:
+        if not any(isinstance(o, torch.device) for o in key): _follow(self.once(*key), other._made[key])
 
-    def give(self,
-        first, # 3x3 patterns of the label map
-        second, # 3x3 patterns of these
-    ):
-        "Take patterns that somebody else has numbered"
-        first.entries = self.channels(first.taps), 9*self.n_in
-        self._made |= {(_windows, 3, 1, None): first, (_stacked, 3): second}
+# %% ../nbs/b1_patterns.ipynb #70147b76
+@patch
+def channels(self:SizePlan,
+    taps, # codes of windows, the number of codes for outside, `[n,taps]`
+):
+    "Input channels read at each tap, rows of a tap-major table, -1 for none: `[n,taps]`, with edges `[n,2*taps]`"
+    offset = torch.arange(taps.shape[1])*self.n_in
+    read = lambda o: torch.where(o >= 0, o + offset, -1)
+    channel = read(F.pad(self.classes, (0, 1), value=-1)[taps])
+    if self.edges is None: return channel
+    edge = torch.where(F.pad(self.edges, (0, 1), value=False)[taps], self.n_classes, -1)
+    return torch.cat([channel, read(edge)], 1)
 
+# %% ../nbs/b1_patterns.ipynb #bb0d1466
+@patch
+def windows(self:SizePlan,
+    ks=3, # kernel size
+    stride=1, # stride of the convolution
+    padding=None, # padding of the convolution; None: ks//2
+) -> Patterns:
+    "Patterns of the label map; `.reads` sums rows of a table `[ks*ks*n_in,C]`: the weights of a convolution"
+    return self.once(_windows, ks, stride, padding)
+
+@patch
+def stacked(self:SizePlan,
+    ks=3, # kernel size of both convolutions
+) -> Patterns:
+    "Patterns of the patterns: what two convolutions on top of each other can tell apart"
+    return self.once(_stacked, ks)
+
+@patch
+def give(self:SizePlan,
+    first, # 3x3 patterns of the label map
+    second, # 3x3 patterns of these
+):
+    "Take patterns that somebody else has numbered"
+    first.entries = self.channels(first.taps), 9*self.n_in
+    self._made |= {(_windows, 3, 1, None): first, (_stacked, 3): second}
+
+# %% ../nbs/b1_patterns.ipynb #454f4f59
 def _windows(plan, ks, stride, padding):
     p = Patterns(plan.codes, len(plan.classes), ks, stride, padding)
     p.reads = RowSum.from_entries(plan.channels(p.taps), ks*ks*plan.n_in)
@@ -168,6 +183,7 @@ def _follow(new, old):
         back = name == 'T' and not missing   # the transposed of the transposed
         if isinstance(was, (Patterns, RowSum)) and not back: _follow(mine, was)
 
+# %% ../nbs/b1_patterns.ipynb #9dbf4851
 class LabelPlan:
     """Number the neighbourhoods of a batch of label maps, once for all layers; without gradient.
 
@@ -200,28 +216,33 @@ class LabelPlan:
         new.codes, new.classes, new.edges, new.n_classes, new.sizes = codes, classes, edges, n_classes, {}
         return new
 
-    def codes_at(self,
-        size, # (H, W)
-    ):
-        "The codes `[B,h,w]` at `size`; maps are resized nearest, as the layers do"
-        return self.codes if size == tuple(self.codes.shape[-2:]) else resize_nearest(self.codes, size)
+# %% ../nbs/b1_patterns.ipynb #139a809b
+@patch
+def codes_at(self:LabelPlan,
+    size, # (H, W)
+):
+    "The codes `[B,h,w]` at `size`; maps are resized nearest, as the layers do"
+    return self.codes if size == tuple(self.codes.shape[-2:]) else resize_nearest(self.codes, size)
 
-    def plan(self,
-        size, # (H, W)
-    ) -> SizePlan:
-        "The plan at `size`"
-        size = tuple(size)
-        def make(): return SizePlan(self.codes_at(size), self.classes, self.edges, self.n_classes)
-        if size not in self.sizes: self.sizes[size] = make()
-        return self.sizes[size]
-    at = plan
+@patch
+def plan(self:LabelPlan,
+    size, # (H, W)
+) -> SizePlan:
+    "The plan at `size`"
+    size = tuple(size)
+    def make(): return SizePlan(self.codes_at(size), self.classes, self.edges, self.n_classes)
+    if size not in self.sizes: self.sizes[size] = make()
+    return self.sizes[size]
 
-    def like(self,
-        other, # the plan of another batch
-    ):
-        "Make, of this batch, what the other one was asked for, at every size"
-        for size, o in other.sizes.items():
-            if o._asked: self.plan(size).like(o)
+LabelPlan.at = LabelPlan.plan
+
+@patch
+def like(self:LabelPlan,
+    other, # the plan of another batch
+):
+    "Make, of this batch, what the other one was asked for, at every size"
+    for size, o in other.sizes.items():
+        if o._asked: self.plan(size).like(o)
 
 # %% ../nbs/b1_patterns.ipynb #c3279ccf
 class _Spread(Function):

@@ -8,6 +8,7 @@ __all__ = ['number', 'number_tuples', 'works', 'RowSum']
 # %% ../nbs/c2_rowsum.ipynb #c3000003
 import numpy as np
 import torch, torch.nn.functional as F
+from fastcore.all import patch
 from torch.autograd import Function
 from scipy.sparse import csr_matrix
 from functools import cached_property, lru_cache
@@ -81,6 +82,20 @@ def _sum_of_bags(table, indices, starts):
     "Sum the rows of `table` that lie in each bag, without a gradient"
     return (_quick_sum_of_bags if _bags_are_quick() else _plain_sum_of_bags)(table, indices, starts)
 
+# %% ../nbs/c2_rowsum.ipynb #2f3a62d5
+def _in_pieces(rowsum):
+    "Long rows in two steps: `RowSum` of pieces of 256 entries, `RowSum` of the pieces; None if no row is long"
+    if rowsum.longest <= 512: return None
+    lengths = rowsum.ends.diff()
+    if not len(lengths) or lengths.max() <= 512: return None
+    pieces = ((lengths + 255)//256).clamp_min(1)
+    last = F.pad(pieces.cumsum(0), (1, 0))
+    n = last[-1].item()
+    def each(o): return torch.repeat_interleave(o[:-1], pieces, output_size=n)
+    starts = each(rowsum.ends) + 256*(torch.arange(n) - each(last))
+    ends = torch.cat([starts, rowsum.ends[-1:]])
+    return RowSum(rowsum.indices, ends, rowsum.n_table, 256), RowSum(torch.arange(n), last, n)
+
 # %% ../nbs/c2_rowsum.ipynb #66177eb9
 class RowSum:
     """Sum chosen rows of a table: row `i` of the result adds `table[indices[ends[i]:ends[i+1]]]`.
@@ -97,19 +112,7 @@ class RowSum:
         self.longest = len(indices) if longest is None else longest
         self._there = {}
 
-    @cached_property
-    def _pieces(self):
-        "Long rows in two steps: `RowSum` of pieces of 256 entries, `RowSum` of the pieces; None if no row is long"
-        if self.longest <= 512: return None
-        lengths = self.ends.diff()
-        if not len(lengths) or lengths.max() <= 512: return None
-        pieces = ((lengths + 255)//256).clamp_min(1)
-        last = F.pad(pieces.cumsum(0), (1, 0))
-        n = last[-1].item()
-        def each(o): return torch.repeat_interleave(o[:-1], pieces, output_size=n)
-        starts = each(self.ends) + 256*(torch.arange(n) - each(last))
-        ends = torch.cat([starts, self.ends[-1:]])
-        return RowSum(self.indices, ends, self.n_table, 256), RowSum(torch.arange(n), last, n)
+    _pieces = cached_property(_in_pieces)
 
     @classmethod
     def from_entries(cls,
@@ -131,17 +134,20 @@ class RowSum:
     def __getstate__(self): return {**vars(self), '_there': {}}   # copies on a device stay there
     def __call__(self, table): return _RowSum.apply(table, self)
 
-    def on(self, device):
-        "Indices and starts of the rows on `device`, copied there once, without waiting for it"
-        if device.type == 'cpu': return self.indices, self.ends[:-1]
-        here = self.indices, self.ends[:-1]
-        if device not in self._there: self._there[device] = [o.to(device, non_blocking=True) for o in here]
-        return self._there[device]
+# %% ../nbs/c2_rowsum.ipynb #bb0d9c65
+@patch
+def on(self:RowSum, device):
+    "Indices and starts of the rows on `device`, copied there once, without waiting for it"
+    if device.type == 'cpu': return self.indices, self.ends[:-1]
+    here = self.indices, self.ends[:-1]
+    if device not in self._there: self._there[device] = [o.to(device, non_blocking=True) for o in here]
+    return self._there[device]
 
-    def add_up(self, table):
-        "Sum without a gradient"
-        if self._pieces: return self._pieces[1].add_up(self._pieces[0].add_up(table))
-        return _sum_of_bags(table.contiguous(), *self.on(table.device))
+@patch
+def add_up(self:RowSum, table):
+    "Sum without a gradient"
+    if self._pieces: return self._pieces[1].add_up(self._pieces[0].add_up(table))
+    return _sum_of_bags(table.contiguous(), *self.on(table.device))
 
 # %% ../nbs/c2_rowsum.ipynb #66177ebb
 class _RowSum(Function):

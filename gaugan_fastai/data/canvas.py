@@ -49,6 +49,7 @@ def _paint_sky(c, hour):
             right, up = dx+.4*r.random(), .25+.3*r.random()
             c.ellipse(x+s*right, y-s*up, .75*s, .55*s, CLOUD, .4)
 
+# %% ../../nbs/a1_data.canvas.ipynb #0c9d465c
 def _paint_far(c, winter):
     r, hz, u = c.rng, c.horizon, c.u
     if r.random() < .62:
@@ -78,6 +79,7 @@ def _paint_shore(c, ground):
     c.below(edge, SAND)
     c.below(edge + (1-hz)*(.12+.5*r.random()**2)*(1+.4*_profile(r, u, 3, 3)), ground)
 
+# %% ../../nbs/a1_data.canvas.ipynb #bd0a5e29
 def _paint_lake(c, ground):
     r, hz = c.rng, c.horizon
     c.below(hz+.006*_profile(r, c.u, 3, 3), ground)
@@ -88,6 +90,7 @@ def _paint_lake(c, ground):
     c.fill(flat & (d < 1.25), rim)
     c.fill(flat & (d < 1), WATER)
 
+# %% ../../nbs/a1_data.canvas.ipynb #f25a9e85
 def _paint_land(c, ground):
     r, hz = c.rng, c.horizon
     c.below(hz+.006*_profile(r, c.u, 3, 3), ground)
@@ -111,6 +114,7 @@ def _spot(c, low, high):
         ground = c.seg[min(int(y*c.h), c.h-1), int(x*c.w)]
         if ground in (GRASS, SNOW, SAND, FIELD, ROCK): return x*c.aspect, y, .25+d
 
+# %% ../../nbs/a1_data.canvas.ipynb #4ff0d3d6
 def _paint_houses(c, coast):
     r = c.rng
     if coast and r.random() < .35 and (p := _spot(c, .02, .7)):
@@ -123,6 +127,7 @@ def _paint_houses(c, coast):
             wide, tall, n = .32*s*(.8+.4*r.random()), 1+.4*r.random(), int(r.integers(1, 4))
             c.house(x+i*step, y+.02*i*(r.random()-.3), wide, tall, ridge, n)
 
+# %% ../../nbs/a1_data.canvas.ipynb #d36d61fb
 def _paint_plants(c):
     r = c.rng
     for _ in range(int(r.integers(1, 4)) if r.random() < .4 else 0):
@@ -148,6 +153,7 @@ def check_seed(
     if isinstance(seed, (int, np.integer)) and seed >= 0: return int(seed)
     raise InputError(f'seed={seed!r} names no scene', 'give a whole number from 0 on')
 
+# %% ../../nbs/a1_data.canvas.ipynb #9872745e
 def draw_layout(
     seed:int, # Same seed, same layout
     size=128, # int or (H, W), each 16..4096

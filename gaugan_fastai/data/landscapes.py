@@ -6,10 +6,9 @@
 __all__ = ['Scene', 'render', 'draw_landscape', 'write_landscapes', 'draw_layout', 'draw_style', 'landscape_labels']
 
 # %% ../../nbs/a3_data.landscapes.ipynb #7a487518
-import math
+import math, numpy as np
 from collections import namedtuple
 from pathlib import Path
-import numpy as np
 from PIL import Image
 from ..core import InputError
 from .canvas import *
@@ -41,11 +40,10 @@ def _sky(v):
 # relief by large, leaf-sized and ground noise, roundness; spots of colour; how haze takes it
 _materials = dict(  # chkstyle: ignore-node
     cloud=(0, 0, 0, 0, 0, 0), mountain=(2., .1, 0, .2, .35, .85), snow=(.5, .05, .22, .2, .05, .55),
-    hill=(.8, .25, 0, .25, .35, .65), forest=(.3, .9, 0, .35, .40, .45),
-    tree=(.2, .9, 0, 1., .30, .3), fir=(.1, .8, 0, .8, .30, .3),
-    grass=(.1, .1, .5, 0, .28, .5), field=(.1, 0, .4, 0, .25, .5), sand=(.1, 0, .35, 0, .14, .4),
-    rock=(1.4, .3, 0, .9, .30, .3), water=(0, 0, 0, 0, 0, .3), road=(0, 0, .2, 0, .12, .4),
-    wall=(0, 0, 0, 0, .06, .3), roof=(0, .1, 0, .1, .12, .3), window=(0, 0, 0, 0, 0, .3))
+    hill=(.8, .25, 0, .25, .35, .65), forest=(.3, .9, 0, .35, .40, .45), tree=(.2, .9, 0, 1., .30, .3),
+    fir=(.1, .8, 0, .8, .30, .3), grass=(.1, .1, .5, 0, .28, .5), field=(.1, 0, .4, 0, .25, .5),
+    sand=(.1, 0, .35, 0, .14, .4), rock=(1.4, .3, 0, .9, .30, .3), water=(0, 0, 0, 0, 0, .3),
+    road=(0, 0, .2, 0, .12, .4), wall=(0, 0, 0, 0, .06, .3), roof=(0, .1, 0, .1, .12, .3), window=(0, 0, 0, 0, 0, .3))
 _materials = np.array([_materials.get(name, (0,)*6) for name in landscape_codes], _F).T
 
 def _relief(v, big, leaf, ground):
@@ -135,6 +133,7 @@ def _clouds(v, img):
     img[:, r] = lerp(img[:, r], color, cover)
     return img
 
+# %% ../../nbs/a3_data.landscapes.ipynb #8a889607
 def _discs(v, img, big, leaf):
     "Sun and moon"
     img = lerp(img, v.s.sun*_F(1.35), v.seg == SUN)
@@ -160,6 +159,7 @@ def _mirror(v, img, wave, rows):
     at, pixels = i*v.w+np.arange(v.w, dtype=np.int32), img.reshape(3, -1)
     return lerp(pixels.take(at, axis=1), pixels.take(at+v.w, axis=1), (source-i).astype(_F))
 
+# %% ../../nbs/a3_data.landscapes.ipynb #4d3f0dbc
 def _water(v, img):
     "Its own colour and its mirror picture, haze, the glitter of the sun, foam where it meets sand or rock"
     s, mask = v.s, v.seg == WATER

@@ -46,6 +46,7 @@ def _maps_of(batch):
     cannot = any(at and not o.carries for o, at in found)
     return [] if cannot or not segmap else segmap + [i for _, at in found for i in at]
 
+# %% ../../nbs/b9_data.planned.ipynb #76d8fada
 class PlannedDL(TfmdDL):
     """A `TfmdDL` whose workers check and number the label maps of a batch, and send that with it.
 
@@ -69,32 +70,36 @@ class PlannedDL(TfmdDL):
         b = super().do_batch(b)
         return b if get_worker_info() is None or not self.n_classes else self.with_maps(b)
 
-    def with_maps(self,
-        batch, # Tuple of tensors of the CPU, with a `TensorSegmap` and perhaps an input
-    ):
-        "The batch whose segmap (and input) carry their `LabelMaps`"
-        places = _maps_of(batch) if isinstance(batch, tuple) else []
-        both = [batch[i].as_subclass(Tensor).detach() for i in places]
-        try: maps = LabelMaps(both[0], both[1] if len(both) > 1 else None, self.n_classes) if both else None
-        except InputError: maps = None   # said better where a network reads it
-        if maps is None: return batch
-        self.prepare(maps)
-        new = dict(zip(places, carry(maps, *[batch[i] for i in places])))
-        return type(batch)([new.get(i, o) for i, o in enumerate(batch)])
-
-    def prepare(self, maps):
-        "Make what will be asked for"
-        trains = not getattr(self.dataset, 'split_idx', 0)
-        on_cpu = self.device is None or self.device.type == 'cpu'
-        if self.asked is None and on_cpu: plan_for_spade(maps, trains)
-        for plan in self.asked or []: maps.like(plan)
-
     def __iter__(self):
         for b in super().__iter__():
             maps = self._came_with(b)
             yield b
             if maps is not None: self.asked = [o for o in [maps.numbered] if o]   # here its step is over
 
-    def _came_with(self, b):
-        places = _maps_of(b) if isinstance(b, tuple) else []
-        return carried(*[b[i] for i in places]) if places else None
+# %% ../../nbs/b9_data.planned.ipynb #f5396331
+@patch
+def with_maps(self:PlannedDL,
+    batch, # Tuple of tensors of the CPU, with a `TensorSegmap` and perhaps an input
+):
+    "The batch whose segmap (and input) carry their `LabelMaps`"
+    places = _maps_of(batch) if isinstance(batch, tuple) else []
+    both = [batch[i].as_subclass(Tensor).detach() for i in places]
+    try: maps = LabelMaps(both[0], both[1] if len(both) > 1 else None, self.n_classes) if both else None
+    except InputError: maps = None   # said better where a network reads it
+    if maps is None: return batch
+    self.prepare(maps)
+    new = dict(zip(places, carry(maps, *[batch[i] for i in places])))
+    return type(batch)([new.get(i, o) for i, o in enumerate(batch)])
+
+@patch
+def prepare(self:PlannedDL, maps):
+    "Make what will be asked for"
+    trains = not getattr(self.dataset, 'split_idx', 0)
+    on_cpu = self.device is None or self.device.type == 'cpu'
+    if self.asked is None and on_cpu: plan_for_spade(maps, trains)
+    for plan in self.asked or []: maps.like(plan)
+
+@patch
+def _came_with(self:PlannedDL, b):
+    places = _maps_of(b) if isinstance(b, tuple) else []
+    return carried(*[b[i] for i in places]) if places else None

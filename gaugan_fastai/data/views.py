@@ -86,42 +86,49 @@ class SceneView:
         self.read_depth()
         self.read_light()
 
-    def read_depth(self):
-        "Horizon, nearness, and where things stand"
-        self.flat = _flat[self.seg]
-        n = np.cumsum(self.flat.sum(1))
-        row = np.searchsorted(n, n[-1]//100+1) if n[-1] else .55*self.h   # where flat ground begins
-        self.horizon = min(float(row)/self.h, .9)
-        near = np.clip((self.rows-self.horizon)/(1-self.horizon), 0, 1)   # 0 at the horizon, 1 at our feet
-        self.near, self.ground_rows = near.astype(_F)[:, None], 1-np.log(near/.04+1)/math.log(26)
-        self.i = np.arange(self.h, dtype=np.int32)[:, None]
-        self.top, self.bottom = runs_along(self.seg, 0)
-        if (self.has & any_class(TREE, FIR, ROAD)).any(): self.left, self.right = runs_along(self.seg, 1)
-        self.base = runs_along(_thing[self.seg], 0)[1]   # where the thing meets the ground
-        self.depth = np.where(self.flat, self.near, self.near[:, 0][self.base])
+# %% ../../nbs/a4_data.views.ipynb #2b4492e0
+@patch
+def read_depth(self:SceneView):
+    "Horizon, nearness, and where things stand"
+    self.flat = _flat[self.seg]
+    n = np.cumsum(self.flat.sum(1))
+    row = np.searchsorted(n, n[-1]//100+1) if n[-1] else .55*self.h   # where flat ground begins
+    self.horizon = min(float(row)/self.h, .9)
+    near = np.clip((self.rows-self.horizon)/(1-self.horizon), 0, 1)   # 0 at the horizon, 1 at our feet
+    self.near, self.ground_rows = near.astype(_F)[:, None], 1-np.log(near/.04+1)/math.log(26)
+    self.i = np.arange(self.h, dtype=np.int32)[:, None]
+    self.top, self.bottom = runs_along(self.seg, 0)
+    if (self.has & any_class(TREE, FIR, ROAD)).any(): self.left, self.right = runs_along(self.seg, 1)
+    self.base = runs_along(_thing[self.seg], 0)[1]   # where the thing meets the ground
+    self.depth = np.where(self.flat, self.near, self.near[:, 0][self.base])
 
-    def read_light(self):
-        "The sun's place and its glow"
-        y, x = np.nonzero((self.seg == SUN) | (self.seg == MOON))
-        self.sun = (float(x.mean()+.5)/self.h, float(y.mean()+.5)/self.h) if len(x) else \
-                   (self.s.sun_x*self.aspect, self.horizon*(1-self.s.sun_y))
-        self.side = math.tanh(2*(self.aspect/2-self.sun[0]))   # +1: light from the left
-        self.night = min(max((self.s.hour-20.2)/1.2, 5.6-self.s.hour, 0), 1)
-        dx, dy = (self.x-_F(self.sun[0]))**2, 1.4*(self.y-_F(self.sun[1]))**2
-        def halo(strength, wide): return _F(strength*self.s.glare)*np.exp(dy/_F(-wide))*np.exp(dx/_F(-wide))
-        self.glow = sum(halo(*o) for o in ((.75, .05), (.5, .4)))
+# %% ../../nbs/a4_data.views.ipynb #c86d8974
+@patch
+def read_light(self:SceneView):
+    "The sun's place and its glow"
+    y, x = np.nonzero((self.seg == SUN) | (self.seg == MOON))
+    self.sun = (float(x.mean()+.5)/self.h, float(y.mean()+.5)/self.h) if len(x) else \
+               (self.s.sun_x*self.aspect, self.horizon*(1-self.s.sun_y))
+    self.side = math.tanh(2*(self.aspect/2-self.sun[0]))   # +1: light from the left
+    self.night = min(max((self.s.hour-20.2)/1.2, 5.6-self.s.hour, 0), 1)
+    dx, dy = (self.x-_F(self.sun[0]))**2, 1.4*(self.y-_F(self.sun[1]))**2
+    def halo(strength, wide): return _F(strength*self.s.glare)*np.exp(dy/_F(-wide))*np.exp(dx/_F(-wide))
+    self.glow = sum(halo(*o) for o in ((.75, .05), (.5, .4)))
 
-    def noise(self, n, cells, octaves, gain, rows=None):
-        "fBm as float32 `[H,W]`; `cells` for a height of the picture, down and across"
-        rows, cells = self.rows if rows is None else rows, (cells[0], cells[1]*self.aspect)
-        return fbm((self.seed, 20+n), rows, self.cols, cells, octaves, gain, _F)
+# %% ../../nbs/a4_data.views.ipynb #757f2bc2
+@patch
+def noise(self:SceneView, n, cells, octaves, gain, rows=None):
+    "fBm as float32 `[H,W]`; `cells` for a height of the picture, down and across"
+    rows, cells = self.rows if rows is None else rows, (cells[0], cells[1]*self.aspect)
+    return fbm((self.seed, 20+n), rows, self.cols, cells, octaves, gain, _F)
 
-    def slope(self, height, up=.6):
-        "How steeply a height rises towards the light"
-        out = np.zeros_like(height)
-        out[:, 1:-1] = (height[:, 2:]-height[:, :-2])*_F(.4*self.h*self.side)
-        out[1:-1] += (height[2:]-height[:-2])*_F(.5*up*self.h)
-        return out
+@patch
+def slope(self:SceneView, height, up=.6):
+    "How steeply a height rises towards the light"
+    out = np.zeros_like(height)
+    out[:, 1:-1] = (height[:, 2:]-height[:, :-2])*_F(.4*self.h*self.side)
+    out[1:-1] += (height[2:]-height[:-2])*_F(.5*up*self.h)
+    return out
 
 # %% ../../nbs/a4_data.views.ipynb #9b84167a
 @patch

@@ -7,6 +7,7 @@ __all__ = ['PatchConv2d', 'PackedConv2d', 'is_plain_conv', 'pack_convs']
 
 # %% ../../nbs/b5_fast.convs.ipynb #16dcfa4e
 import torch
+from fastcore.all import patch
 from functools import lru_cache
 from torch import nn
 from torch.autograd import Function
@@ -34,22 +35,27 @@ class PatchConv2d(nn.Conv2d):
         B, _, H, W = x.shape
         return y.view(-1, B, H, W).transpose(0, 1)
 
-    def takes_patches(self, x):
-        "Few pixels, many weights, and a result of the size of x?"
-        if not on_cpu(x) or x.ndim != 4: return False
-        weight = self._parameters.get('weight_orig', self.weight)
-        return weight.numel() >= self.many and len(x)*x.shape[2]*x.shape[3] <= self.few and self._keeps_the_size()
+# %% ../../nbs/b5_fast.convs.ipynb #2bed6aca
+@patch
+def takes_patches(self:PatchConv2d, x):
+    "Few pixels, many weights, and a result of the size of x?"
+    if not on_cpu(x) or x.ndim != 4: return False
+    weight = self._parameters.get('weight_orig', self.weight)
+    return weight.numel() >= self.many and len(x)*x.shape[2]*x.shape[3] <= self.few and self._keeps_the_size()
 
-    def _keeps_the_size(self):
-        if isinstance(self.padding, str) or self.padding_mode != 'zeros' or self.groups != 1: return False
-        same = all(2*p == k - 1 for p, k in zip(self.padding, self.kernel_size))
-        return same and self.stride == self.dilation == (1, 1)
+@patch
+def _keeps_the_size(self:PatchConv2d):
+    if isinstance(self.padding, str) or self.padding_mode != 'zeros' or self.groups != 1: return False
+    same = all(2*p == k - 1 for p, k in zip(self.padding, self.kernel_size))
+    return same and self.stride == self.dilation == (1, 1)
 
-    def takes_sigma(self, x):
-        "The spectral norm whose sigma divides the result for this x, or None where the weight itself is divided"
-        weight = self._parameters.get('weight_orig', self.weight)
-        if not self.takes_patches(x) or x.dtype != weight.dtype or torch.is_autocast_enabled('cpu'): return None
-        return own_spectral(self)
+# %% ../../nbs/b5_fast.convs.ipynb #5b61c82d
+@patch
+def takes_sigma(self:PatchConv2d, x):
+    "The spectral norm whose sigma divides the result for this x, or None where the weight itself is divided"
+    weight = self._parameters.get('weight_orig', self.weight)
+    if not self.takes_patches(x) or x.dtype != weight.dtype or torch.is_autocast_enabled('cpu'): return None
+    return own_spectral(self)
 
 # %% ../../nbs/b5_fast.convs.ipynb #5e44ad13
 class _SpectralProduct(Function):
@@ -122,20 +128,24 @@ class PackedConv2d(nn.Conv2d):
         packed = self._kept_for(x.shape)(lambda w: _pack(w, list(x.shape), *how), self.weight)
         return _packed_conv(x, packed, self.bias, *how)
 
-    def _kept_for(self, shape):
-        "What is kept for pictures of this shape; shape and `Remember` change together, since another thread may look"
-        if self.packs[0] == shape: return self.packs[1]
-        self.packs = packs = shape, Remember()
-        return packs[1]
+# %% ../../nbs/b5_fast.convs.ipynb #e754b1b2
+@patch
+def _kept_for(self:PackedConv2d, shape):
+    "What is kept for pictures of this shape; shape and `Remember` change together, since another thread may look"
+    if self.packs[0] == shape: return self.packs[1]
+    self.packs = packs = shape, Remember()
+    return packs[1]
 
-    def _can_pack(self, x):
-        if not self.paints(x): return False   # first: an export must not ask how large the batch is
-        return 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
+@patch
+def _can_pack(self:PackedConv2d, x):
+    if not self.paints(x): return False   # first: an export must not ask how large the batch is
+    return 4*self.weight.numel() >= x.numel() and _packs() and not isinstance(self.padding, str)
 
-    def paints(self, x):
-        "On a CPU in float32, no gradient asked for, nothing recorded?"
-        if self.padding_mode != 'zeros' or not in_float32(x, self.weight): return False
-        return not asks_gradient(x, self.weight, self.bias)
+@patch
+def paints(self:PackedConv2d, x):
+    "On a CPU in float32, no gradient asked for, nothing recorded?"
+    if self.padding_mode != 'zeros' or not in_float32(x, self.weight): return False
+    return not asks_gradient(x, self.weight, self.bias)
 
 # %% ../../nbs/b5_fast.convs.ipynb #ee38e497
 def is_plain_conv(

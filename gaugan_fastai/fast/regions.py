@@ -7,6 +7,7 @@ __all__ = ['style_map', 'Regions', 'Joint', 'region_styles', 'style_table', 'sea
 
 # %% ../../nbs/b8_fast.regions.ipynb #f0322890
 import torch
+from fastcore.all import patch
 from functools import lru_cache
 from itertools import chain
 from torch.nn import functional as F
@@ -91,12 +92,14 @@ class Joint:
         if self.labels is not None: label_rows = self.labels(label_rows)
         return torch.lerp(label_rows, self.styles(style_rows), mix)
 
-    def total(self, label_rows, style_rows, scratch):
-        "label rows + style rows for each pair, `[n,2C]`; without a gradient, in the memory of `scratch`"
-        room = scratch(len(self)*style_rows.shape[1], style_rows).view(len(self), -1)
-        device = style_rows.device
-        res = torch.index_select(style_rows, 0, self.styles.on(device)[0], out=room)
-        return res.add_(label_rows if self.labels is None else label_rows.index_select(0, self.labels.on(device)[0]))
+# %% ../../nbs/b8_fast.regions.ipynb #6a9796ca
+@patch
+def total(self:Joint, label_rows, style_rows, scratch):
+    "label rows + style rows for each pair, `[n,2C]`; without a gradient, in the memory of `scratch`"
+    room = scratch(len(self)*style_rows.shape[1], style_rows).view(len(self), -1)
+    device = style_rows.device
+    res = torch.index_select(style_rows, 0, self.styles.on(device)[0], out=room)
+    return res.add_(label_rows if self.labels is None else label_rows.index_select(0, self.labels.on(device)[0]))
 
 # %% ../../nbs/b8_fast.regions.ipynb #f644fe29
 def _tap_major(gamma, beta):

@@ -56,6 +56,7 @@ class Spectral(SpectralNorm or object):
         if self.dim or not tricks(): return super().compute_weight(module, do_power_iteration)
         return _Divided.apply(getattr(module, self.name + '_orig'), *self.measure(module, do_power_iteration))
 
+# %% ../../nbs/b7_fast.sigma.ipynb #ecaf1895
 def quick_spectral(
     hook, # a hook of a layer
 ): # A `Spectral` to stand in its place, or the hook itself where it is not the one that we know

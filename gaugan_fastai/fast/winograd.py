@@ -61,6 +61,7 @@ def _tiles(pad, tiles, m):
     windows = pad.as_strided(shape, (H*row, m*row, m*C, row, C, 1), pad.storage_offset())
     tiles.view(shape).copy_(windows)
 
+# %% ../../nbs/b6_fast.winograd.ipynb #0af6b32c
 def _into_tiles(x, rows, pad, tiles, V, m):
     "B^T d B for some rows of tiles of x `[b,H,W,C]`: V `[n,(m+2)^2,C]`"
     H, Bt = x.shape[1], _like(_Bt[m], x)
@@ -72,6 +73,7 @@ def _into_tiles(x, rows, pad, tiles, V, m):
     _tiles(pad, tiles, m)
     torch.bmm(torch.kron(Bt, Bt).expand(len(V), -1, -1), tiles, out=V)
 
+# %% ../../nbs/b6_fast.winograd.ipynb #be4b2937
 def _from_tiles(M, Y, bias, y, m):
     "A^T M A of every tile of M `[(m+2)^2,n,O]`, and the bias, into y `[b,h*m,W,O]`"
     (b, H, W, O), At = y.shape, _like(_At[m], M)
@@ -110,6 +112,7 @@ def _is_3x3(m):
     how = m.kernel_size, m.stride, m.padding, m.dilation, m.groups
     return how == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
 
+# %% ../../nbs/b6_fast.winograd.ipynb #12deabad
 class WinogradConv2d(PackedConv2d):
     """A `PackedConv2d` that computes 2x2 or 4x4 pixels at once where that pays and no gradient is asked for.
 
@@ -135,6 +138,7 @@ class WinogradConv2d(PackedConv2d):
         B, _, H, W = x.shape
         return next((m for m in (4, 2) if H % m == W % m == 0 and B*H*W >= m*m*self.tiles), 0)
 
+# %% ../../nbs/b6_fast.winograd.ipynb #0d82293a
 def quick_convs(
     model:nn.Module # A network for painting; its convolutions are replaced
 )->nn.Module: # It, with the same weights and keys; where it is itself a convolution, the new one

@@ -35,26 +35,29 @@ class NoisyMaps:
         grain=None, # A number for each pixel, `[B,1,H,W]` or `[1,1,H,W]`, for layers that add it
     ): self.maps, self.z, self.grain, self._planes, self._apart = maps, z, grain, {}, None
 
-    def noise(self,
-        size, # (h, w)
-    ): # `[B,Z,h,w]`
-        "Give the noise of every pixel at `size`"
-        if self.z.ndim == 2: return self.z[..., None, None].expand(*self.z.shape, *size)
-        if self.z.ndim == 4: return F.interpolate(self.z, size, mode='nearest')
-        ids, _ = self.maps.ids(size)
-        return self.z[torch.arange(len(ids), device=ids.device)[:, None, None], ids].movedim(-1, 1)
+# %% ../../nbs/69_models.oasis_generator.ipynb #852c50fc
+@patch
+def noise(self:NoisyMaps,
+    size, # (h, w)
+): # `[B,Z,h,w]`
+    "Give the noise of every pixel at `size`"
+    if self.z.ndim == 2: return self.z[..., None, None].expand(*self.z.shape, *size)
+    if self.z.ndim == 4: return F.interpolate(self.z, size, mode='nearest')
+    ids, _ = self.maps.ids(size)
+    return self.z[torch.arange(len(ids), device=ids.device)[:, None, None], ids].movedim(-1, 1)
 
-    def at(self,
-        size, # (h, w)
-        dtype=torch.float32, # Type of the planes
-    ): # `[B,Z+K,h,w]`
-        "Give noise and one-hot planes, side by side, at `size`"
-        key = *size, dtype
-        if self.z is None: return self.maps.at(size, dtype)
-        planes = self._planes.get(key)
-        if planes is None: planes = torch.cat([self.noise(size).to(dtype), self.maps.at(size, dtype)], 1)
-        self._planes[key] = planes
-        return planes
+@patch
+def at(self:NoisyMaps,
+    size, # (h, w)
+    dtype=torch.float32, # Type of the planes
+): # `[B,Z+K,h,w]`
+    "Give noise and one-hot planes, side by side, at `size`"
+    key = *size, dtype
+    if self.z is None: return self.maps.at(size, dtype)
+    planes = self._planes.get(key)
+    if planes is None: planes = torch.cat([self.noise(size).to(dtype), self.maps.at(size, dtype)], 1)
+    self._planes[key] = planes
+    return planes
 
 # %% ../../nbs/69_models.oasis_generator.ipynb #14000013
 @patch(as_prop=True)
@@ -114,20 +117,23 @@ class NoisySPADE(nn.Module):
         actv = self.mlp_shared(maps.at(x.shape[-2:], self.mlp_gamma.weight.dtype))
         return bend(self.first_norm(x)*(1 + self.mlp_gamma(actv)) + self.mlp_beta(actv), slope)
 
-    def add_grain(self,
-        x, # `[B,C,h,w]`
-        grain, # `[B,1,H,W]` or `[1,1,H,W]`
-    ):
-        "Add the grain, resized as label maps are, times each channel's number"
-        return x + F.interpolate(grain, x.shape[-2:], mode='nearest').to(x)*self.grain[:, None, None]
+# %% ../../nbs/69_models.oasis_generator.ipynb #e38f9a27
+@patch
+def add_grain(self:NoisySPADE,
+    x, # `[B,C,h,w]`
+    grain, # `[B,1,H,W]` or `[1,1,H,W]`
+):
+    "Add the grain, resized as label maps are, times each channel's number"
+    return x + F.interpolate(grain, x.shape[-2:], mode='nearest').to(x)*self.grain[:, None, None]
 
-    def _of_patterns(self, maps):
-        "This layer as `spade_exact` reads it: a first convolution of labels alone, the noise in its columns"
-        first = self.mlp_shared[0]
-        with torch.autocast(first.weight.device.type, enabled=False): weight = maps.columns(first.weight)
-        shared = SimpleNamespace(weight=weight, bias=first.bias)
-        parts = dict(param_free_norm=self.first_norm, mlp_gamma=self.mlp_gamma, mlp_beta=self.mlp_beta)
-        return SimpleNamespace(mlp_shared=[shared], **parts)
+@patch
+def _of_patterns(self:NoisySPADE, maps):
+    "This layer as `spade_exact` reads it: a first convolution of labels alone, the noise in its columns"
+    first = self.mlp_shared[0]
+    with torch.autocast(first.weight.device.type, enabled=False): weight = maps.columns(first.weight)
+    shared = SimpleNamespace(weight=weight, bias=first.bias)
+    parts = dict(param_free_norm=self.first_norm, mlp_gamma=self.mlp_gamma, mlp_beta=self.mlp_beta)
+    return SimpleNamespace(mlp_shared=[shared], **parts)
 
 # %% ../../nbs/69_models.oasis_generator.ipynb #14000020
 class OASISGenerator(Trunk):

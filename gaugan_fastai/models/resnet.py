@@ -45,6 +45,7 @@ def _init_normal(m):
     nn.init.normal_(m.weight, 0., .02)
     nn.init.zeros_(m.bias)
 
+# %% ../../nbs/68_models.resnet.ipynb #f8dd0a5a
 class ResnetGenerator(nn.Module):
     """Turn photos of one kind into photos of another: `net(photo)`, `[B,3,H,W]` in [-1, 1] in and out.
 
