@@ -1,4 +1,4 @@
-"""A training that is asked to stop ends at its next step, as if its time were over: for tools under a time limit."""
+"A training that is asked to stop ends at its next step, as if its time were over: for tools under a time limit."
 import signal
 from fastai.vision.all import CancelFitException
 from gaugan_fastai.keeping import Interrupts

@@ -127,8 +127,8 @@ def train(a, test):
         done = json.loads((Path(a.out)/'progress.json').read_text())
     look = Scores(a, test)
     budget = TimeBudget(a.minutes, time.process_time, done['minutes'], look=look, every=a.every)
-    with CleanStop() as stop, learn.no_bar(), learn.no_logging():
-        learn.fit_constant_linear(500, 500, cbs=[budget, stop])
+    cbs = [budget, stop := CleanStop()]
+    with stop, learn.no_bar(), learn.no_logging(): learn.fit_constant_linear(500, 500, cbs=cbs)
     return learn, a.minutes if budget.over else round(budget.total(), 1)
 
 def words(a, steps, minutes):

@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 import torch
-from fastai.vision.all import Callback, set_seed
+from fastai.vision.all import Callback, set_seed, store_attr
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
@@ -132,8 +132,7 @@ def minutes_left(a):
 class Tell(Callback):
     "Say every half minute how far a stage is; leave the weights every two minutes, and at the end"
     order, run_valid = 90, False   # before ScoreMarks (91): what is stopped may have little time
-    def __init__(self, a, words, stage, minutes):
-        self.a, self.words, self.stage, self.minutes = a, words, stage, minutes
+    def __init__(self, a, words, stage, minutes): store_attr()
     def before_fit(self): self.start = self.told = self.left = time.monotonic()
     def after_batch(self):
         now = time.monotonic()
