@@ -44,6 +44,7 @@ from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
 from .data.planned import *
+from .data.blocks import *
 from .data.paired import *
 from .data.depth import *
 from .data.unpaired import *
