@@ -56,6 +56,7 @@ from .classes import *
 from .layers import *
 from .critics import *
 from .segcritic import *
+from .vgg19 import *
 from .losses import *
 from .augment import *
 from .adams import *

@@ -16,11 +16,11 @@ from .terminal import end_output, generate_parser, prepare_process, sentence_of,
 
 # %% ../nbs/79_cli.ipynb #dc9575f6
 def doctor(
-    path:Path,              # Data set: codes.txt and train/images, train/labels, perhaps train/instances, train/depth (val, ...)
+    path:Path,              # Data set: codes.txt and train/images, train/labels, perhaps train/instances (val, ...)
     void:void_class='auto', # Void class: name or file id, 'auto' looks for a usual name, 'none'
     decode:decoding=None,   # What label files hold, if not ids: palette (colours), index, or a table '{"255": "road"}'
 ):
-    "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, maps of other inputs"
+    "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, other inputs"
     from gaugan_fastai.basics import typed
     from gaugan_fastai.data.doctor import examine, tell
     return tell(examine(path, void, decode), form=typed)

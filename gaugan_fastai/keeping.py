@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from PIL import Image
 from fastai.vision.all import Callback, CancelFitException
-from .budget import RunBar, run_line
+from .budget import *
 from .callbacks import Keep
 from .core import InputError
 from .safe import write_whole

@@ -12,7 +12,7 @@ __all__ = ['networks', 'checkpoints', 'sources', 'handed_on', 'families', 'Netwo
 import importlib, inspect, pkgutil
 from typing import Callable, NamedTuple
 from .basics import InputError, arg
-from .options import options_of, painting_options
+from .options import *
 
 _all_ = ['painting_options']
 

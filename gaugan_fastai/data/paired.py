@@ -19,8 +19,9 @@ from .layouts import *
 from .planned import PlannedDL
 from .transforms import *
 
-_all_ = ['ReadSegmap','SegmapBlock','PhotoBlock','MapBlock','show_batch','show_results','Kept','Pair','find_pairs','mark_of',
-    'check_pair','open_photo','as_size','scaled_size','PairedResize','PairedCrop','PairedFlip','PhotoJitter','SignedPhoto']
+_all_ = ['ReadSegmap','SegmapBlock','PhotoBlock','MapBlock','show_batch','show_results','Kept','Pair','find_pairs',
+    'mark_of','check_pair','open_photo','as_size','scaled_size','PairedResize','PairedCrop','PairedFlip','PhotoJitter',
+    'SignedPhoto']
 
 # %% ../../nbs/13_data.paired.ipynb #0d68b425
 def _home(path):

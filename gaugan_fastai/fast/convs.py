@@ -161,6 +161,7 @@ def _packs_matrices():
     rows, weight = (torch.arange(n, device='cpu', dtype=torch.float32).view(-1, 32)/n for n in (96, 32*32))
     with torch.no_grad(): return works(lambda: _packed_product(rows, _pack_matrix(weight)), lambda: rows @ weight)
 
+# %% ../../nbs/b5_fast.convs.ipynb #b5000005
 def packed_matrix(
     weight, # `[S,C]`, for painting: no gradient flows through what becomes of it
 ):
