@@ -44,6 +44,7 @@ from .data.landscapes import *
 from .data.layouts import *
 from .data.transforms import *
 from .data.planned import *
+from .data.blocks import *
 from .data.paired import *
 from .data.depth import *
 from .data.unpaired import *
@@ -55,6 +56,7 @@ from .classes import *
 from .layers import *
 from .critics import *
 from .segcritic import *
+from .vgg19 import *
 from .losses import *
 from .augment import *
 from .adams import *

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['printable', 'either', 'arg', 'Words', 'typed', 'InputError', 'say', 'check_whole', 'choose', 'default_palette',
-           'colorize', 'onehot', 'resize_nearest', 'resize_map', 'instance_edges']
+           'colorize', 'recorded', 'as_plain', 'onehot', 'check_ids', 'resize_nearest', 'resize_map', 'instance_edges']
 
 # %% ../nbs/10_basics.ipynb #217cd141
 import colorsys, functools, re, sys, numpy as np
@@ -141,19 +141,35 @@ def colorize(
     if low<0 or high>=n: raise InputError(f'id {bad} has no colour', f'the palette has {n} colours, for ids 0..{n-1}')
     return np.asarray(palette, dtype=np.uint8)[ids.astype(np.int64)]
 
-# %% ../nbs/10_basics.ipynb #efea05b1
-def _plain(x):
-    "x as a plain tensor, which it is already while a forward is recorded"
-    return x if type(x) is Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing() else x.as_subclass(Tensor)
+# %% ../nbs/10_basics.ipynb #ab74e0f1
+def recorded():
+    "Is this forward traced, compiled or exported? Then it takes the plain, dense path, for any number of pictures"
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
+def as_plain(x):
+    "x as a plain tensor, which it is already while a forward is recorded"
+    return x if type(x) is torch.Tensor or recorded() else x.as_subclass(torch.Tensor)
+
+# %% ../nbs/10_basics.ipynb #efea05b1
 def onehot(
     segmap:Tensor, # Ids, integer `[B,H,W]` or `[H,W]`
     n_classes:int, # Number of planes `K`
 ) -> Tensor: # float32 `[B,K,H,W]` or `[K,H,W]`
     "Turn ids 0..K-1 into one plane a class (SPADE, section 3); an id beyond them is an error"
-    ids = _plain(segmap).long().unsqueeze(-3)
+    ids = as_plain(segmap).long().unsqueeze(-3)
     planes = torch.zeros(*ids.shape[:-3], n_classes, *ids.shape[-2:], device=ids.device)
     return planes.scatter_(-3, ids, 1.)
+
+# %% ../nbs/10_basics.ipynb #ab74e0f4
+def check_ids(
+    segmap, # class ids, integers of any shape
+    n_classes, # number of classes
+):
+    "Raise `InputError` where an id is no class; on a GPU this waits for it"
+    lo, hi = torch.stack(segmap.aminmax()).tolist()
+    if lo >= 0 and hi < n_classes: return
+    what = f'segmap holds class {lo if lo < 0 else hi}, but there are {n_classes} classes (ids 0..{n_classes-1})'
+    raise InputError(what, 'map void and unknown ids to a class first')
 
 # %% ../nbs/10_basics.ipynb #3d58e279
 def _nearest_index(n_in, n_out, device=None):

@@ -6,7 +6,7 @@
 __all__ = ['commands', 'doctor', 'train', 'generate', 'translate', 'paint', 'convert', 'demo', 'main']
 
 # %% ../nbs/79_cli.ipynb #410a5dff
-import argparse, shlex, shutil, sys
+import argparse, shlex, sys
 from contextlib import contextmanager
 from pathlib import Path
 from fastcore.script import anno_parser
@@ -20,7 +20,7 @@ def doctor(
     void:void_class='auto', # Void class: name or file id, 'auto' looks for a usual name, 'none'
     decode:decoding=None,   # What label files hold, if not ids: palette (colours), index, or a table '{"255": "road"}'
 ):
-    "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, instance maps"
+    "Examine a data set: histogram of labels, unknown ids, wrong encodings, partners, sizes, imbalance, other inputs"
     from gaugan_fastai.basics import typed
     from gaugan_fastai.data.doctor import examine, tell
     return tell(examine(path, void, decode), form=typed)
@@ -151,26 +151,6 @@ def paint(
     except KeyboardInterrupt: pass   # it has said so
 
 # %% ../nbs/79_cli.ipynb #c614e118
-def _code_table(codes):
-    "The `LabelSpace` of a table's name or a file of names"
-    from gaugan_fastai.classes import label_space
-    from gaugan_fastai.core import InputError, LabelSpace
-    if codes is None: return None
-    if Path(codes).is_file(): return LabelSpace.from_file(codes)
-    try: return label_space(codes)
-    except InputError as e: raise InputError(e.what, f'{e.cure.both}; nor is {codes} a file', 'codes') from None
-
-@contextmanager
-def _new_folder(out):
-    "Yield a folder that becomes `out` in the end; on an error nothing is left of it"
-    part = out.with_name(f'{out.name}.part')
-    shutil.rmtree(part, ignore_errors=True)   # of one that was killed
-    try:
-        part.mkdir(parents=True)
-        yield part
-        part.rename(out)
-    finally: shutil.rmtree(part, ignore_errors=True)
-
 def convert(
     checkpoint:Path,        # The authors' file, such as latest_net_G.pth, latest_net_D.pth or latest_net_E.pth
     out:Path=None,          # New folder for weights and card (default: named like the file)
@@ -184,14 +164,17 @@ def convert(
     licence:str='not stated', # What others may do with the weights, for the card
 ):
     "Read a published checkpoint and write it as model.safetensors and model.json"
+    from gaugan_fastai.classes import named_space
     from gaugan_fastai.core import InputError
     from gaugan_fastai.pretrained import load_original, save_pretrained
+    from gaugan_fastai.safe import new_folder
     out = out or Path(checkpoint.stem)
     if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')
-    model = load_original(checkpoint, family, edges, upsampling, aspect, _code_table(codes), z_dim)
+    labels = codes and named_space(codes)
+    model = load_original(checkpoint, family, edges, upsampling, aspect, labels, z_dim)
     enc = encoder and load_original(encoder)
     words = dict(licence=licence, training=f'not by us: converted from {checkpoint.name}')
-    with _new_folder(out) as part: save_pretrained(model, part, encoder=enc, **words)
+    with new_folder(out) as part: save_pretrained(model, part, encoder=enc, **words)
     n = sum(o.numel() for o in model.parameters())
     print(f'{checkpoint} is a {type(model).__name__} of {n:,} parameters; written to {out}')
     if model.labels is None and hasattr(model, 'for_inference'):

@@ -5,17 +5,20 @@
 # %% auto #0
 __all__ = ['read_json', 'write_json', 'save_picture', 'noted_minutes', 'stamp_of', 'KeepRun', 'take_folder', 'give_folder',
            'on_disk', 'settings_of', 'check_settings', 'data_facts', 'compare_data', 'compare_course', 'Interrupts',
-           'run_line', 'RunBar']
+           'RunBar', 'run_line']
 
 # %% ../nbs/85_keeping.ipynb #c97567f3
-import json, os, signal, sys, time
+import json, os, signal, time
 from contextlib import contextmanager
 from pathlib import Path
 from PIL import Image
 from fastai.vision.all import Callback, CancelFitException
+from .budget import *
 from .callbacks import Keep
 from .core import InputError
 from .safe import write_whole
+
+_all_ = ['RunBar', 'run_line']
 
 # %% ../nbs/85_keeping.ipynb #518bb790
 def read_json(fn):
@@ -204,56 +207,3 @@ class Interrupts(Callback):
 
     def after_batch(self):
         if self.since is not None: raise CancelFitException
-
-# %% ../nbs/85_keeping.ipynb #11694cf2
-def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
-
-def run_line(
-    pct:float,     # Part of the run that is done, 0..1
-    seconds:float, # Time it took
-    losses:dict,   # Name -> value
-    width:int=24,  # Of the bar, in characters
-) -> str:
-    "Put the state of a run into a line"
-    left = f', {_clock(seconds*(1-pct)/pct)} to go' if .02<pct<1 else ''
-    words = ' '.join(f'{k} {float(v):.2f}' for k,v in losses.items())
-    return f'[{"#"*round(width*pct):{width}}] {pct:4.0%} {_clock(seconds)}{left}  {words}'
-
-# %% ../nbs/85_keeping.ipynb #d486d549
-class RunBar(Callback):
-    "Show one line for a whole run on `stream`"
-    order,run_valid = 65,False
-    def __init__(self,
-        stream=None,     # Where to write; None: stderr
-        every:float=.5,  # Seconds between two updates in a terminal
-    ):
-        self.stream,self.every = stream or sys.stderr,every
-        self.live = getattr(self.stream, 'isatty', lambda: False)()
-        self.open = False   # is a line begun?
-
-    def before_fit(self): self.start,self.last,self.tenth = time.monotonic(),0.,0
-    def after_batch(self):
-        if not self.training: return
-        now = time.monotonic()
-        if self.live and now-self.last < self.every or not self.live and int(10*self.pct_train) <= self.tenth: return
-        self.last,self.tenth = now,int(10*self.pct_train)
-        self._write()
-
-    def after_fit(self):
-        if self.live: self._write()
-        self.close()
-
-    def close(self):
-        "End the line of a terminal, so that what follows has one of its own"
-        if self.open: self._put('\n')
-        self.open = False
-
-    def _write(self):
-        line = run_line(min(1., self.pct_train), time.monotonic()-self.start, self.learn.loss_means.means('train'))
-        self._put(f'\r{line}\x1b[K' if self.live else line+'\n')
-        self.open = self.live
-
-    def _put(self, text):
-        if self.stream is None: return
-        try: print(text, end='', file=self.stream, flush=True)
-        except (OSError, ValueError): self.stream = None   # closed: nobody reads it any more

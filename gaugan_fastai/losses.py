@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['hinge', 'least_squares', 'bce', 'wasserstein', 'gan_objectives', 'perceptual_nets', 'GANObjective',
-           'feature_matching', 'lite0_input', 'lite0', 'Lite0Features', 'lite0_features', 'PerceptualLoss',
-           'VGG19Features', 'kl_loss']
+           'feature_matching', 'lite0_input', 'lite0', 'Lite0Features', 'lite0_features', 'PerceptualLoss', 'kl_loss',
+           'VGG19Features']
 
 # %% ../nbs/22_losses.ipynb #459b9435
 import torch
 from collections import namedtuple
 from functools import cache
-from pathlib import Path
 from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.vgg import cfgs, make_layers
 from fastcore.basics import patch
-from .basics import InputError, either
+from .basics import InputError
+from .vgg19 import VGG19Features
+
+_all_ = ['VGG19Features']
 
 # %% ../nbs/22_losses.ipynb #1965dbaa
 def _verdicts(
@@ -140,7 +141,7 @@ def lite0_features(
     return net.extract_features(lite0_input(x)).mean((2, 3))
 
 # %% ../nbs/22_losses.ipynb #dba45ebc
-perceptual_nets = {'efficientnet-lite0': Lite0Features}   # and 'vgg19', below
+perceptual_nets = {'efficientnet-lite0': Lite0Features, 'vgg19': VGG19Features}
 
 class PerceptualLoss:
     """Compare two pictures by the features of a frozen network: `loss(fake, photo)` -> scalar.
@@ -201,50 +202,6 @@ def distances(
 def __call__(self:PerceptualLoss, fake, photo):
     ds = self.distances(fake, photo)
     return sum(w*d for w,d in zip(self.weights or [1/len(ds)]*len(ds), ds, strict=True))
-
-# %% ../nbs/22_losses.ipynb #f6770c0d
-_vgg19_url = 'https://download.pytorch.org/models/vgg19-dcbb9e9d.pth'
-
-def _vgg19_state(download):
-    "The state dictionary of torchvision's VGG19, from the cache or, if asked for, from the network."
-    fn = Path(torch.hub.get_dir())/'checkpoints'/Path(_vgg19_url).name
-    if fn.exists(): return torch.load(fn, weights_only=True, map_location='cpu')
-    code = "pass download=True (548 MB), or take net='efficientnet-lite0'"
-    other = either(code, 'or take --perceptual efficientnet-lite0')
-    cure = f'put vgg19-dcbb9e9d.pth there, {other}, which needs no download'
-    if not download: raise InputError(f'the weights of VGG19 are not at {fn}', cure, 'download')
-    try: return torch.hub.load_state_dict_from_url(_vgg19_url, map_location='cpu', check_hash=True, weights_only=True)
-    except OSError as e:
-        what = f'the weights of VGG19 could not be fetched from {_vgg19_url} ({e})'
-        raise InputError(what, f"put the file at {fn}, or take net='efficientnet-lite0'", 'net') from e
-
-# %% ../nbs/22_losses.ipynb #e7b4af28
-class VGG19Features(nn.Module):
-    """VGG19's relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of x `[B,3,H,W]`, a list.
-
-    x lies in [-1, 1] *without* ImageNet normalisation, as in SPADE. `state`: torchvision's `features.N.weight` and
-    `.bias` (others are ignored), by default from its cache; `InputError` where they are missing."""
-    layer_weights = 1/32, 1/16, 1/8, 1/4, 1.
-    def __init__(
-        self,
-        state:dict=None, # State dictionary with torchvision's keys
-        download:bool=False, # May the weights be fetched if they are not in the cache?
-    ):
-        super().__init__()
-        if state is None: state = _vgg19_state(download)
-        self.features = make_layers(cfgs['E'])[:30]
-        try: self.load_state_dict({k: state[k] for k in self.state_dict()})
-        except KeyError as e: raise InputError(f'this is no state of VGG19, {e} is missing') from e
-        _freeze(self)
-
-    def forward(self, x):
-        res = []
-        for i,layer in enumerate(self.features):
-            x = layer(x)
-            if i in (1, 6, 11, 20, 29): res.append(x)
-        return res
-
-perceptual_nets['vgg19'] = VGG19Features
 
 # %% ../nbs/22_losses.ipynb #0a65034b
 def kl_loss(

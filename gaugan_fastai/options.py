@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['hw', 'decoding', 'table', 'void_class', 'positive', 'count', 'part', 'amount', 'names', 'Option', 'or_none',
-           'reader_for', 'options_of', 'add_option']
+           'reader_for', 'options_of', 'painting_options', 'add_option']
 
 # %% ../nbs/86_options.ipynb #17b00004
 import argparse, inspect, json, re
@@ -143,6 +143,14 @@ def options_of(
     found = {k: o for k,o in params.items() if k in own or k in readers}
     chosen = {k: reader_for(o.annotation, o.default) for k,o in found.items()} | readers
     return [Option(k, chosen[k], words.get(k) or '', o.default) for k,o in found.items() if chosen[k]]
+
+# %% ../nbs/86_options.ipynb #b9e005be
+def painting_options(
+    cls:type, # A class of networks
+) -> list:    # Of `Option`; [] for one that paints in one way
+    "List what its networks can be told when they paint: the arguments of `forward` that the class names in `painting`"
+    names = getattr(cls, 'painting', ())
+    return [o for o in options_of(cls.forward) if o.name in names] if names else []
 
 # %% ../nbs/86_options.ipynb #78718b7e
 def add_option(

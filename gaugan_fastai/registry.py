@@ -12,7 +12,9 @@ __all__ = ['networks', 'checkpoints', 'sources', 'handed_on', 'families', 'Netwo
 import importlib, inspect, pkgutil
 from typing import Callable, NamedTuple
 from .basics import InputError, arg
-from .options import options_of
+from .options import *
+
+_all_ = ['painting_options']
 
 # %% ../nbs/87_registry.ipynb #14b00010
 class Network(NamedTuple):
@@ -244,11 +246,3 @@ def source_of(
     if family.data not in sources: load_families()
     if family.data in sources: return sources[family.data]
     raise InputError(f'the model {family.name} learns from {family.data!r}', f'known are {", ".join(sorted(sources))}')
-
-# %% ../nbs/87_registry.ipynb #b9e005be
-def painting_options(
-    cls:type, # A class of networks
-) -> list:    # Of `Option`; [] for one that paints in one way
-    "List what its networks can be told when they paint: the arguments of `forward` that the class names in `painting`"
-    names = getattr(cls, 'painting', ())
-    return [o for o in options_of(cls.forward) if o.name in names] if names else []

@@ -179,8 +179,8 @@ PRIVATE = dict(
     stats=(torch, 'batch_norm_update_stats', pixels._counts_quickly),
     convolution=(torch.ops.mkldnn, '_convolution_pointwise', convs._packs),
     order=(torch.ops.mkldnn, '_reorder_convolution_weight', convs._packs),
-    product=(torch.ops.mkldnn, '_linear_pointwise', regions._packs),
-    matrix=(torch.ops.mkldnn, '_reorder_linear_weight', regions._packs),
+    product=(torch.ops.mkldnn, '_linear_pointwise', convs._packs_matrices),
+    matrix=(torch.ops.mkldnn, '_reorder_linear_weight', convs._packs_matrices),
     gradients=(winograd, '_joint_grads', winograd._joins))
 
 @pytest.fixture(params=PRIVATE)

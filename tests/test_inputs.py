@@ -11,6 +11,7 @@ from gaugan_fastai.cli import main
 from gaugan_fastai.core import InputError, LabelSpace, PILInstances, instance_edges
 from gaugan_fastai.critics import MultiScaleCritic
 from gaugan_fastai.data.depth import Depth, PILDepth, TensorDepth, read_depth
+from gaugan_fastai.data.instances import Report, pair_maps
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, write_landscapes
 from gaugan_fastai.data.layouts import Pair, PartOf, check_pair, find_pairs
 from gaugan_fastai.data.paired import MapBlock, PairedDataLoaders, mark_of
@@ -179,6 +180,96 @@ def test_loaders_know_their_inputs(folder):
         with pytest.raises(InputError, match='instance edges and depth'): make(dls, ngf=2, perceptual=None) if make is sean_learner else make(dls, ngf=2)
     assert refuse_inputs(SimpleNamespace(), 'X') is None
     assert 'inputs' not in PairedDataLoaders.from_folder(folder, size=32, bs=4).settings()
+
+# -- the doctor --------------------------------------------------------------------------------------------------
+
+class PILHeights(PILMap):
+    "Heights in metres"
+    @classmethod
+    def create(cls, given): return cls(Image.open(given).convert('F'))
+class TensorHeights(TensorBase): pass
+class Heights(MapInput):
+    name, source, word, title, bounds = 'height', 'heights', 'height map', 'heights', (0, 200)
+    picture, tensor = PILHeights, TensorHeights
+
+@pytest.fixture
+def heights():
+    "An input that nobody but this test knows"
+    yield register_input(Heights())
+    del map_inputs['height']
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    "With photos of which no two are the same, as the doctor wants them"
+    path = shutil.copytree(folder, tmp_path/'far')
+    for i, fn in enumerate(sorted(path.glob('*/images/*'))):
+        photo = read(fn).copy()
+        photo[0, 0] = 20*i
+        Image.fromarray(photo).save(fn)
+    return path
+
+def spoil(how, fn):
+    if how == 'missing': fn.unlink()
+    if how == 'unreadable': fn.write_bytes(fn.read_bytes()[:40])
+    if how == 'size': Image.fromarray(read(fn)[:20]).save(fn)
+    if how == 'type': Image.fromarray((read(fn)//257).astype(np.uint8)).convert('RGB').save(fn)
+    if how == 'numbers': Image.fromarray(np.full((48, 48), 201, np.uint8)).save(fn)
+
+def problem_of(found):
+    "What the doctor says of one file, in one problem"
+    code, out, _ = found
+    problems = out.split('PROBLEM ')[1:]
+    assert code == 1 and len(problems) == 1 and '1 problem, ' in out, out
+    return problems[0]
+
+@pytest.mark.parametrize('how, what, cure', [('missing', 'has no depth map of the same name', 'train without --depth'),
+    ('unreadable', 'depth map cannot be', 'replace it'), ('size', 'depth map and label map differ in size', 'one size'),
+    ('type', 'depth map is a picture of mode RGB', 'grey PNG')])
+def test_doctor_looks_at_depth(how, what, cure, copy):
+    fn = sorted((copy/'train/depth').iterdir())[2]
+    spoil(how, fn)
+    said = problem_of(gaugan('doctor', copy))
+    assert what in said and fn.stem in said and cure in said.split('cure:')[1], said
+    with pytest.raises(InputError):
+        for _ in PairedDataLoaders.from_folder(copy, size=32, bs=4, depth=True).train: pass
+
+def test_doctor_is_content_with_depth(copy):
+    code, out, _ = gaugan('doctor', copy)
+    assert code == 0 and '  12 depth maps\n' in out and '12 instance maps' in out, out
+
+def test_doctor_notes_splits_and_files(copy):
+    shutil.rmtree(copy/'val/depth')
+    shutil.copy(next((copy/'train/depth').iterdir()), copy/'train/depth/more.png')
+    code, out, _ = gaugan('doctor', copy)
+    assert code == 0 and 'train has depth maps, val has none' in out and 'depth map without a photo and label map (train' in out, out
+
+@pytest.mark.parametrize('how, what, cure', [('missing', 'has no height map of the same name', 'train without --height'),
+    ('unreadable', 'height map cannot be read', 'replace it'), ('size', 'height map and label map differ in size', 'one size'),
+    ('numbers', 'height ranges from 201 to 201, but 0..200 is needed', 'scale it')])
+def test_doctor_looks_at_what_it_never_heard_of(how, what, cure, copy, heights):
+    for fn in copy.glob('*/labels/*'):
+        to = fn.parent.with_name('heights')/fn.name
+        to.parent.mkdir(exist_ok=True)
+        shutil.copy(fn, to)
+    code, out, _ = gaugan('doctor', copy)
+    assert code == 0 and '  12 height maps\n' in out, out
+    fn = copy/'train/heights'/min(o.name for o in (copy/'train/heights').iterdir())
+    spoil(how, fn)
+    said = problem_of(gaugan('doctor', copy))
+    assert what in said and fn.stem in said and cure in said.split('cure:')[1], said
+
+def test_no_input_is_named_by_the_doctor():
+    from gaugan_fastai.data import doctor
+    text = Path(doctor.__file__).read_text(encoding='utf-8')
+    code = text.split('# %%', 2)[2]
+    assert not [o for o in map_inputs if f"'{o}'" in code or f'.{o}' in code]
+
+def test_maps_of_an_input_by_stem(copy):
+    report = Report(copy)
+    pairs = [(o, o) for o in sorted((copy/'train/labels').iterdir())]
+    found = pair_maps(copy/'train', pairs[:3], report, input_named('depth'))
+    assert len(found) == 8 and not report.problems and [len(o) for o in report.notes.values()] == [5]
+    assert pair_maps(copy/'none', pairs, report, input_named('depth')) == {}
 
 # -- networks ----------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from fastai.vision.all import PILImage
 
-from gaugan_fastai import callbacks, classes, core, critics, encoder, keeping, learner, losses, metrics, runs, sean, segmenter
-from gaugan_fastai import styles, turns
+from gaugan_fastai import callbacks, classes, core, critics, encoder, keeping, learner, losses, metrics, runs, safe, sean
+from gaugan_fastai import segmenter, styles, turns
 from gaugan_fastai.fast import winograd
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data import daylight, doctor, transforms
@@ -73,6 +73,24 @@ def test_ade20k_shifted():
     plain, shifted = classes.label_space('ade20k'), classes.label_space('ade20k', shifted=True)
     assert plain.codes[1] == shifted.codes[0] == 'wall' and plain.codes[0] == shifted.codes[150]
     with pytest.raises(InputError, match='ADE20K alone'): classes.label_space('cityscapes', shifted=True)
+
+def test_classes_of_a_table_or_a_file(tmp_path):
+    (tmp_path/'codes.txt').write_text('sea\nsand')
+    assert classes.named_space(tmp_path/'codes.txt').codes == ['sea', 'sand']
+    assert classes.named_space('cityscapes') == classes.label_space('cityscapes')
+    with pytest.raises(InputError, match='no table of classes .*nor is moon a file') as e: classes.named_space('moon')
+    assert e.value.option == 'codes'
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    (tmp_path/'out.part').mkdir()   # of one that was killed
+    (tmp_path/'out.part/old').touch()
+    with pytest.raises(KeyboardInterrupt), safe.new_folder(tmp_path/'out') as part:
+        assert not (part/'old').exists()
+        (part/'a').touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with safe.new_folder(tmp_path/'out') as part: (part/'a').touch()
+    assert [o.name for o in tmp_path.rglob('*')] == ['out', 'a']
 
 def test_seasons_of_a_style():
     assert daylight.seasons == ('spring', 'summer', 'autumn', 'winter')

@@ -1,5 +1,5 @@
 """tools/train_painter.py: two stages leave one painter of the larger size, and bad input is one sentence."""
-import json, subprocess, sys
+import json, re, subprocess, sys
 import pytest, torch
 from conftest import ROOT
 from gaugan_fastai.data.landscapes import draw_landscape
@@ -8,7 +8,7 @@ from gaugan_fastai.painter import Painter
 from gaugan_fastai.pretrained import from_pretrained
 
 TOOL = [sys.executable, '-W', 'ignore', ROOT/'tools/train_painter.py']
-SMALL = '--minutes .1 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
+SMALL = '--minutes .3 --sizes 32 64 --z-dim 4 --ngf 4 --nhidden 8 --widths 4 4 4 4 4 2 1 --ndf 8 --n-layers 3'.split()
 SMALL += '--bs 4 2 --scenes 8 --perceptual 0 --way ours --device cpu'.split()
 
 def run(*args): return subprocess.run([*TOOL, *args], capture_output=True, text=True)
@@ -32,6 +32,8 @@ def test_marks_say_what_the_weights_paint(tmp_path):
     out = tmp_path/'out'
     res = run(out, *SMALL, '--sizes', '32', '--score-every', '.04', '--score-n', '8')
     assert res.returncode == 0, res.stderr
+    minutes = float(re.search(r'(\d+\.\d+) minutes$', res.stdout, re.M)[1])
+    assert minutes < .29, 'imports and data belong to the minutes'
     rows = [json.loads(o) for o in (out/'scores.jsonl').read_text().splitlines()]
     assert {o['size'] for o in rows} == {'32x32'} and [o['minutes'] for o in rows] == sorted(o['minutes'] for o in rows)
     scenes = [draw_landscape(i, 32) for i in range(8)]
@@ -49,7 +51,7 @@ def test_marks_say_what_the_weights_paint(tmp_path):
 
 def test_sean_on_windows_of_a_folder(tmp_path):
     "Every way to compute is timed with the style images in the batch; the second stage asks that edits stay in their region"
-    small = '--minutes .1 --sizes 32 32 --load 40 --ngf 4 --nhidden 8 --style-dim 5 --width 2 --ndf 8 --bs 4 --locality 0 30'
+    small = '--minutes .4 --sizes 32 32 --load 40 --ngf 4 --nhidden 8 --style-dim 5 --width 2 --ndf 8 --bs 4 --locality 0 30'
     more = f'--model sean --data {ROOT/"data/landscapes"} --perceptual 0 --device cpu --licence mine'
     res = run(tmp_path/'out', *small.split(), *more.split())
     assert res.returncode == 0, res.stderr

@@ -35,7 +35,7 @@ from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.options import hw, names, table as table_of
 from gaugan_fastai.originals import model_config
 from gaugan_fastai.pictures import image_grid, to_u8
-from score_marks import Judge, read
+from score_marks import Judge, kid_curve, read
 
 FIRST = 5000   # seed of the first snowy scene: trainings of shipped weights saw seeds from 1000, at most 6016 of them
 ARMS = dict(pretrained='C0', scratch='C1')
@@ -204,18 +204,10 @@ def markdown(found):
 
 def plot(found, file):
     "A line for each arm (the mean), a point for each seed"
-    import matplotlib; matplotlib.use('agg')
-    import matplotlib.pyplot as plt
-    _, ax = plt.subplots(figsize=(5, 3.2))
-    for arm, os in found.items():
-        ax.plot(list(os), [np.mean([*o.values()]) for o in os.values()], color=ARMS[arm], label=arm)
-        for m, values in os.items(): ax.plot([m]*len(values), list(values.values()), '.', color=ARMS[arm])
-    ax.set(xlabel='minutes of one core', ylabel='KID (lower is better)')
-    ax.set_ylim(0)
-    ax.legend()
-    plt.tight_layout()
-    plt.savefig(file, dpi=90)
-    plt.close()
+    with kid_curve(file, 5, 'minutes of one core') as ax:
+        for arm, os in found.items():
+            ax.plot(list(os), [np.mean([*o.values()]) for o in os.values()], color=ARMS[arm], label=arm)
+            for m, values in os.items(): ax.plot([m]*len(values), list(values.values()), '.', color=ARMS[arm])
 
 def pictures(a, found, to):
     "Six test maps of the first seed: the painter as it came, and both arms at the first, middle and last mark"

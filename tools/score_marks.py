@@ -7,6 +7,7 @@ Each file has a JSON line a mark: minutes, kid, std (its scatter over subsets), 
 table of them, too. `--real .022` draws what real photos get.
 """
 import argparse, json, sys, time
+from contextlib import contextmanager
 from pathlib import Path
 import torch
 from fastai.vision.all import Callback
@@ -69,22 +70,28 @@ def table(runs):
             lines.append(f'| {name} | {o["minutes"]:.1f} | {o.get("size", "")} | {kid} |')
     return '\n'.join(lines)
 
-def plot(runs, file, real=None):
-    "A line for each training, its scatter as a band"
+@contextmanager
+def kid_curve(file, width=5.5, minutes='minutes'):
+    "Axes to draw KIDs by minutes on, written to a file in the end"
     import matplotlib; matplotlib.use('agg')
     import matplotlib.pyplot as plt
-    _, ax = plt.subplots(figsize=(5.5, 3.2))
-    for name, rows in runs.items():
-        xs, ys, stds = ([o[k] for o in rows] for k in ('minutes', 'kid', 'std'))
-        ax.plot(xs, ys, '.-', label=name)
-        ax.fill_between(xs, [y - s for y, s in zip(ys, stds)], [y + s for y, s in zip(ys, stds)], alpha=.2)
-    if real is not None: ax.axhline(real, color='grey', ls=':', label='real photos')
-    ax.set(xlabel='minutes', ylabel='KID (lower is better)')
+    fig, ax = plt.subplots(figsize=(width, 3.2))
+    yield ax
+    ax.set(xlabel=minutes, ylabel='KID (lower is better)')
     ax.set_ylim(0)
     ax.legend()
-    plt.tight_layout()
-    plt.savefig(file, dpi=90)
-    plt.close()
+    fig.tight_layout()
+    fig.savefig(file, dpi=90)
+    plt.close(fig)
+
+def plot(runs, file, real=None):
+    "A line for each training, its scatter as a band"
+    with kid_curve(file) as ax:
+        for name, rows in runs.items():
+            xs, ys, stds = ([o[k] for o in rows] for k in ('minutes', 'kid', 'std'))
+            ax.plot(xs, ys, '.-', label=name)
+            ax.fill_between(xs, [y - s for y, s in zip(ys, stds)], [y + s for y, s in zip(ys, stds)], alpha=.2)
+        if real is not None: ax.axhline(real, color='grey', ls=':', label='real photos')
 
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

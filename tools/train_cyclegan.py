@@ -7,7 +7,8 @@
 
 Minutes are those of the processor: a pause costs nothing. Every two minutes the whole training is saved (OUT/last.pth;
 `--resume` goes on with it) and 64 places are measured, which is not counted: a line of OUT/scores.csv each. At the end
-OUT holds the generators, scores.json with those who learn nothing beside, and pictures.png: A, as B, the truth.
+OUT holds the generators, scores.json with those who learn nothing beside, and pictures.png: A, as B, the truth. Ctrl-C
+and SIGTERM bring the end to the next step.
 """
 import argparse, csv, json, time
 from pathlib import Path
@@ -27,6 +28,7 @@ from gaugan_fastai.models.pix2pix import UNetGenerator, unet_levels
 from gaugan_fastai.pictures import image_grid, to_u8
 from gaugan_fastai.trainer import TurnsLearner
 from gaugan_fastai.turns import Turn, TurnsModel
+from stopping import CleanStop
 
 FIRST = 1000    # seed of the first place to train on; those below are measured
 SHOWN = 8       # places in pictures.png
@@ -117,7 +119,7 @@ def make(a):
     return TurnsLearner(dls, model, lr=a.lr, cbs=ModelAverage(a.average), path=a.out, model_dir='.')
 
 def train(a, test):
-    "The trained learner"
+    "The trained learner, and the minutes that it has had"
     set_seed(a.seed, reproducible=True)
     learn, done = make(a), dict(minutes=0., steps=0)
     if a.resume:
@@ -125,24 +127,24 @@ def train(a, test):
         done = json.loads((Path(a.out)/'progress.json').read_text())
     look = Scores(a, test)
     budget = TimeBudget(a.minutes, time.process_time, done['minutes'], look=look, every=a.every)
-    with learn.no_bar(), learn.no_logging():
-        learn.fit_constant_linear(500, 500, cbs=budget)
-    return learn
+    cbs = [budget, stop := CleanStop()]
+    with stop, learn.no_bar(), learn.no_logging(): learn.fit_constant_linear(500, 500, cbs=cbs)
+    return learn, a.minutes if budget.over else round(budget.total(), 1)
 
-def words(a, steps):
+def words(a, steps, minutes):
     "What the card of a generator says"
     what = f'CycleGAN on drawn landscapes {" and ".join(a.kinds)}, {a.n} of each, no place in both, {a.size}x{a.size}'
-    how = f'{steps} steps of {a.bs} in {a.minutes:g} minutes of one CPU core'
+    how = f'{steps} steps of {a.bs} in {minutes:g} minutes of one CPU core'
     return f'{what}; {how}; made by tools/train_cyclegan.py'
 
-def finish(a, learn, test, base):
+def finish(a, learn, minutes, test, base):
     "Measure and write what has been learnt"
     out, steps, x = Path(a.out), learn.model_average.t, translated(learn, test.a)
     scores = base | {'pix2pix' if a.pairs else 'CycleGAN': test(x)}
     (out/'scores.json').write_text(json.dumps(dict(scores=scores, steps=steps, options=vars(a)), indent=1))
     rows = [test.a, x, test.b]
     if not a.pairs:
-        learn.save_pair(out, licence='Apache-2.0', training=words(a, steps), half=True, size=[a.size]*2)
+        learn.save_pair(out, licence='Apache-2.0', training=words(a, steps, minutes), half=True, size=[a.size]*2)
         with learn.translating(back=True) as to_a: rows.append(to_a(x[:SHOWN]))
     Image.fromarray(image_grid(*[to_u8(o[:SHOWN]) for o in rows])).save(out/'pictures.png')
     print(json.dumps(scores, indent=1), f'{steps} steps', flush=True)
@@ -178,6 +180,6 @@ def main(argv=None):
     some = range(FIRST, FIRST + min(200, a.n))
     if not a.pairs: base = unlearnt(test, *(photos(some, kind, a.size) for kind in a.kinds))
     print(base, flush=True)
-    finish(a, train(a, test), test, base)
+    finish(a, *train(a, test), test, base)
 
 if __name__ == '__main__': main()

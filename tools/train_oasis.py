@@ -3,13 +3,14 @@
 
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40
     OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --model spade
-    OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --resume      after it was stopped
+    OMP_NUM_THREADS=1 python tools/train_oasis.py OUT --minutes 40 --resume      after it was stopped (Ctrl-C, SIGTERM)
     python tools/train_oasis.py OUT --segmenter FOLDER        score what is there with a segmenter too: OUT/scores.json
 
 Scenes to train on have seeds from 1000. --minutes are processor time of the training alone, without the scoring. Every
 --every minutes the training is saved (OUT/last.pth), the averaged generator is written (OUT/model) and scored on unseen
 scenes: maps of scenes 0 ... n-1, a style each by chance, against the photos of scenes n ... 2n-1 (KID), and how far
-apart pictures of one map are (`diversity`). A line of OUT/scores.jsonl each time; pictures go to OUT/samples.
+apart pictures of one map are (`diversity`). A line of OUT/scores.jsonl each time; pictures go to OUT/samples. The same
+is done where the training is stopped, after the step that it is at.
 """
 import argparse, json, time
 from pathlib import Path
@@ -27,6 +28,7 @@ from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.models.style import diversity, sample
 from gaugan_fastai.pictures import image_grid, to_u8
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from stopping import CleanStop
 
 FIRST = 1000
 
@@ -105,7 +107,7 @@ def train(a, judge):
     last = told[-1] if told else dict(minutes=0.)
     (a.out/'samples').mkdir(parents=True, exist_ok=True)
     budget = TimeBudget(a.minutes, time.process_time, last['minutes'], look=Look(a, judge), every=a.every)
-    with learn.no_logging(): learn.fit(10**6, a.lr, cbs=budget)
+    with CleanStop() as stop, learn.no_logging(): learn.fit(10**6, a.lr, cbs=[budget, stop])
 
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

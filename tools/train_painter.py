@@ -13,17 +13,20 @@ once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and h
 --valid, or on drawn scenes below seed 1000, at the stage's size): OUT/scores.jsonl has a line each, and
 `tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes.
 
-The result lies in OUT/model, from two minutes on. A training that was broken off is not gone on with: --start
-OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes the quickest;
-`--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees (lesson 29),
-for few photos.
+--minutes count from the start of the process; only what is left at the end, weights and a last score, comes after them.
+The result lies in OUT/model, from two minutes on. SIGTERM (a time limit such as `timeout 9m`) and Ctrl-C end all of it
+at the next step: the averaged weights of that step are left, then scored. A training that was stopped is not gone on
+with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
+the quickest; `--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees
+(lesson 29), for few photos.
 """
 import argparse, copy, json, os, statistics, time
+BEGAN = time.monotonic()   # before the imports below, which take seconds: --minutes count from here
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 import torch
-from fastai.vision.all import Callback, set_seed
+from fastai.vision.all import Callback, set_seed, store_attr
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
@@ -34,6 +37,7 @@ from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run
 from gaugan_fastai.turns import critic_turn, generator_turn
 from score_marks import Judge, ScoreMarks
+from stopping import CleanStop
 
 FIRST = 1000    # seed of the first scene; lessons, tests and scores look at scenes below it
 
@@ -121,10 +125,14 @@ def quickest(learn, ways, batch):
 
 # -- training ------------------------------------------------------------------------------------------------------
 
+def minutes_left(a):
+    "Of all --minutes; a little at least, since a step is always taken"
+    return max(.001, a.minutes - (time.monotonic() - BEGAN)/60)
+
 class Tell(Callback):
-    "Say every half minute how far the training is, and leave the weights every two"
-    order, run_valid = 90, False
-    def __init__(self, a, words): self.a, self.words = a, words
+    "Say every half minute how far a stage is; leave the weights every two minutes, and at the end"
+    order, run_valid = 90, False   # before ScoreMarks (91): what is stopped may have little time
+    def __init__(self, a, words, stage, minutes): store_attr()
     def before_fit(self): self.start = self.told = self.left = time.monotonic()
     def after_batch(self):
         now = time.monotonic()
@@ -133,17 +141,23 @@ class Tell(Callback):
         means = {k: round(v, 3) for k, v in self.learn.loss_means.means('train').items()}
         print(f'{now - self.start:.0f} s, {n} steps, {means}', flush=True)
         if now - self.left > 120: self.leave()
+    def after_fit(self): self.a.stages += f'{self.leave()}; '
     def leave(self):
-        leave(self.a, self.learn, self.words)
+        "Leave the weights; give the words for the stage up to now"
+        stage = f'{self.stage}, {self.minutes_in_words()}, {self.learn.model_average.t} steps'
+        leave(self.a, self.learn, f'{self.words}; {self.a.stages}{stage}')
         self.left = time.monotonic()
+        return stage
+    def minutes_in_words(self):
+        gone = (time.monotonic() - self.start)/60
+        return f'{gone:.1f} minutes' if gone > .99*self.minutes else f'{gone:.1f} of {self.minutes:.1f} minutes'
 
 def leave(a, learn, words):
     "Write the averaged generator with its encoder to OUT/model, 16 bits a number"
-    steps = learn.model_average.t
     learn.before_painting()   # SEAN's usual styles go along with the weights
     with learn.painting() as gen:
         save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=gen.__dict__.get('encoder'), half=True,
-            licence=a.licence, training=f'{words}, {steps} steps', size=list(learn.dls.size))
+            licence=a.licence, training=words, size=list(learn.dls.size))
 
 def next_generator(folder, size):
     "The generator of the stage before; SPADE's doubles once more"
@@ -185,13 +199,15 @@ def losses_in_words(a):
     if a.model == 'sean': local = f' + {" then ".join(f"{o:g}" for o in dict.fromkeys(a.locality))} locality'
     return f'hinge + 10 feature matching + {a.perceptual:g} perceptual (efficientnet-lite0) + {a.l1:g} L1{kl}{local}'
 
-def run_stage(a, i, size, minutes):
+def run_stage(a, i, size, stop):
     out, dls = a.out/f'stage_{i}', loaders(a, i, size)
+    if stop.heard: return
     begun = pretrained(a, i, size)
     set_seed(a.seed + i)
     run = Run(dls, out, save_minutes=a.save_minutes, keep_critic=True, seed=a.seed, model=a.model, preset='small',
         **options(a, begun, i))
     if a.bf16: run.learn.to_bf16()
+    scores = scorer(a, i, size)
     ways = ['ours', 'dense', 'dense last'][a.device == 'cuda':] if a.way == 'auto' else [a.way]
     batch = dls.train.one_batch()
     way = quickest(run.learn, ways, batch) if len(ways) > 1 else ways[0]
@@ -199,21 +215,21 @@ def run_stage(a, i, size, minutes):
     where = torch.cuda.get_device_name() if a.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     words = (f'{n} pairs of {a.data.name if a.data else f"drawn landscapes (seeds from {FIRST})"}, on {where}: '
         f'{losses_in_words(a)}{f", DiffAugment {a.augment}" if a.augment else ""}; '
-        f'made by tools/train_painter.py {a.words}; {a.stages}'
-        f'stage {i + 1}: {size[0]}x{size[1]}, {minutes:.1f} minutes, batch {a.bs[i]}, lr {a.lr[i]:g}')
+        f'made by tools/train_painter.py {a.words}')
+    stage = f'stage {i + 1}: {size[0]}x{size[1]}, batch {a.bs[i]}, lr {a.lr[i]:g}'
+    minutes = minutes_left(a)*a.shares[i]/sum(a.shares[i:])
     print(f'{n} pairs, {size}, {way}, {minutes:.2f} minutes', flush=True)
-    run.learn.add_cb(Tell(a, words))
-    run.learn.add_cbs(scorer(a, i, size))
+    run.learn.add_cbs([Tell(a, words, stage, minutes), *scores, stop])
+    if stop.heard: return
     with take_way(run.learn.model, way, a.device): run.fit(minutes=minutes, lr=a.lr[i], decay=a.decay[i])
-    leave(a, run.learn, words)
     a.spent += minutes
-    a.stages += f'{words.rpartition("; ")[2]}, {run.learn.model_average.t} steps; '
     del run
 
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('out', type=Path)
-    p.add_argument('--minutes', type=float, required=True, help='of the whole, data included')
+    p.add_argument('--minutes', type=float, required=True,
+        help='of the whole, from the start of the process: imports, data and the timing of ways belong to them')
     p.add_argument('--sizes', nargs='+', default=['128'], help='one for each stage, such as 128 256 or 96x128 192x256')
     p.add_argument('--shares', nargs='+', type=float, help='of the time, one for each stage; default: equal')
     p.add_argument('--lr', nargs='+', type=float, default=[5e-4], help='one for each stage, or one for all')
@@ -255,20 +271,20 @@ def main(argv=None):
     p.add_argument('--score-every', type=float, metavar='MINUTES', help='score on the way; default: not')
     p.add_argument('--score-n', type=int, default=100, help='pictures that are scored')
     a = p.parse_args(argv)
-    start, n = time.monotonic(), len(a.sizes)
+    n = len(a.sizes)
     a.stages, a.spent, a.words = '', 0., ' '.join(argv or os.sys.argv[2:])
     if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
     for k in ('lr', 'decay', 'bs', 'locality', 'load'):
         given = getattr(a, k)
         setattr(a, k, given*n if len(given) == 1 else given)
-    shares = a.shares or [1]*n
+    a.shares = a.shares or [1]*n
     if a.device == 'cuda': torch.set_float32_matmul_precision('high')
-    for i, text in enumerate(a.sizes):
-        # what is left now, less the start of this stage and of those to come
-        left = a.minutes - (time.monotonic() - start)/60
-        run_stage(a, i, size_of(text), left*shares[i]/sum(shares[i:]))
-    print(json.dumps(dict(seconds=round(time.monotonic() - start))))
+    with CleanStop() as stop:
+        for i, text in enumerate(a.sizes):
+            if not stop.heard: run_stage(a, i, size_of(text), stop)
+    if not a.stages: raise SystemExit('train_painter: stopped before the first step')
+    print(json.dumps(dict(seconds=round(time.monotonic() - BEGAN), stopped=stop.heard)))
 
 if __name__ == '__main__':
     try: main()

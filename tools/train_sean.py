@@ -2,7 +2,7 @@
 """Train the SEAN that the lessons paint with on drawn landscapes; minutes are processor time, on a GPU of the clock.
 
     OMP_NUM_THREADS=1 python tools/train_sean.py OUT --minutes 40             64x64, on one core
-    OMP_NUM_THREADS=1 python tools/train_sean.py OUT --minutes 40 --resume    after it was stopped
+    OMP_NUM_THREADS=1 python tools/train_sean.py OUT --minutes 40 --resume    after it was stopped (Ctrl-C, SIGTERM)
     python tools/train_sean.py OUT --save data/weights/landscapes_sean        write the weights
     python tools/train_sean.py OUT --minutes 8 --size 128 --ngf 20 --style-dim 32 --device cuda --workers 4
 
@@ -27,6 +27,7 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.sean import StyleGrid, locality_term, sean_learner
 from gaugan_fastai.pretrained import save_pretrained
 from gaugan_fastai.styles import StyleLibrary, encode_all
+from stopping import CleanStop
 
 WIDTHS = dict(ngf=10, style_dim=16, nhidden=16, width=8, ndf=24)
 LOSSES = dict(l1=10., perceptual_weight=10., reuse_fake=True, average=.995)
@@ -111,7 +112,7 @@ def main(argv=None):
     clock = time.process_time if a.device == 'cpu' else time.monotonic
     if a.device != 'cpu': torch.set_float32_matmul_precision('high')
     cbs = [TimeBudget(a.minutes, clock, spent['minutes'], a.part), KeepSpent('last', 1, run)]
-    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
+    with CleanStop() as stop, learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=[*cbs, stop])
     return 0
 
 def save(learn, folder, spent, note=''):

@@ -8,7 +8,7 @@
 Draws the scenes, trains until the process has had its minutes of processor time (a pause costs nothing), and writes
 generator and encoder (16 bits a number) with their cards. The second command only computes the batch-norm statistics of
 weights anew, on 32 batches of scenes painted in their own styles. The third saves the whole training every ten minutes,
-and goes on with it.
+and goes on with it. Ctrl-C and SIGTERM end a training at its next step: it is saved, and its weights are written.
 """
 import argparse, json, time
 from pathlib import Path
@@ -21,6 +21,7 @@ from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.models.spade import spade_learner
 from gaugan_fastai.encoder import EncodedGAN
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
+from stopping import CleanStop
 
 FIRST = 1000    # seed of the first scene; the lesson and its tests look at scenes below it
 
@@ -36,7 +37,7 @@ class Checkpoints(Keep):
         (Path(self.path)/'progress.json').write_text(json.dumps(progress))
 
 def train(a):
-    "The trained learner"
+    "The trained learner, and the minutes that it has had"
     dls = PairedDataLoaders.from_landscapes(n=a.scenes, n_valid=32, size=a.size, bs=a.bs, seed=FIRST)
     set_seed(a.seed, reproducible=True)
     styles = dict(z_dim=a.z_dim, kl=a.kl, kl_mean=True, kl_warmup=a.warmup)
@@ -48,8 +49,8 @@ def train(a):
     if a.checkpoints:
         Path(a.checkpoints).mkdir(parents=True, exist_ok=True)
         cbs.append(Checkpoints(a.checkpoints, budget))
-    with learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=cbs)
-    return learn
+    with CleanStop() as stop, learn.no_bar(): learn.fit_constant_linear(500, 500, lr=a.lr, cbs=[*cbs, stop])
+    return learn, a.minutes if budget.over else round(budget.total(), 1)
 
 @torch.no_grad()
 def new_norms(a, n=256):
@@ -88,13 +89,15 @@ def main(argv=None):
     p.add_argument('--norms', action='store_true', help='only compute batch-norm statistics anew')
     a = p.parse_args(argv)
     if a.norms: return new_norms(a)
-    start, learn = time.time(), train(a)
+    start, (learn, minutes) = time.time(), train(a)
     steps, epochs = learn.model_average.t, len(learn.history)
     words = (f'{a.scenes} drawn landscapes of {a.size}x{a.size} (seeds from {FIRST}), {steps} steps of {a.bs} '
-        f'({epochs} epochs) in {a.minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual '
+        f'({epochs} epochs) in {minutes:g} minutes of one CPU core: hinge + 10 feature matching + 10 perceptual '
         f'(efficientnet-lite0) + {a.l1:g} L1 + {a.kl:g} KL (mean over the batch, warm-up over {a.warmup:g}), '
         f'lr {a.lr:g}; made by tools/train_style.py')
-    losses = {k: round(v, 4) for k, v in learn.history[-1]['train'].items()}
+    # without history it was stopped in its first epoch
+    last = learn.history[-1]['train'] if learn.history else learn.loss_means.means('train')
+    losses = {k: round(v, 4) for k, v in last.items()}
     with learn.painting() as gen:
         save_pretrained(gen, a.out, learn.labels, 'Apache-2.0', words, half=True, size=[a.size]*2, losses=losses)
     print(f'{words}\nwritten to {a.out} after {time.time() - start:.0f} s')

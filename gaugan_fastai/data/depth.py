@@ -32,7 +32,8 @@ def read_depth(
     if x.dtype.kind in 'iu': x = x/(255 if x.dtype == np.uint8 else 65535)
     low, high = x.min(), x.max()
     if 0 <= low and high <= 1: return x.astype(np.float32)
-    raise InputError(f'{name} ranges from {low:.3g} to {high:.3g}', 'distances are 0..1: divide them by the largest')
+    what, cure = f'{name} ranges from {low:.3g} to {high:.3g}', 'distances are 0..1: divide them by the largest'
+    raise InputError(what, cure, fact='depth map holds numbers outside of 0..1')
 
 # %% ../../nbs/67_data.depth.ipynb #6700000b
 class TensorDepth(TensorBase):

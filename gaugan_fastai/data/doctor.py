@@ -14,6 +14,8 @@ import numpy as np
 from fastcore.basics import first
 from ..core import InputError, LabelSpace, printable, say
 from ..files import compare_palettes, is_foreign, is_turned, stem_of
+from ..inputs import map_inputs
+from ..registry import load_families
 from .instances import *
 from .layouts import Pair, alone, check_pair, open_photo
 
@@ -124,6 +126,20 @@ def _judge_palettes(report, maps):
     if not errors: report.labels = report.labels.with_palettes(maps)
 
 # %% ../../nbs/74_data.doctor.ipynb #1ddd380f
+def _examine_split(split, pairs, report):
+    "Look at the pairs of a split and at all that lies beside its label maps; count its pixels"
+    pixels = Counter()
+    beside = {o: pair_maps(split, pairs, report, o) for o in map_inputs.values()}
+    for photo,fn in pairs:
+        ids = examine_pair(photo, fn, report)
+        if ids is None: continue
+        for o,maps in beside.items():
+            if stem_of(fn) in maps: o.examine(maps[stem_of(fn)], ids, report)
+        n = np.bincount(ids.ravel(), minlength=report.labels.n_classes)
+        pixels.update({i:int(o) for i,o in enumerate(n) if o})
+        report.maps.update(np.flatnonzero(n).tolist())
+    report.pairs[split.name],report.pixels[split.name] = pairs,pixels
+
 def examine(
     path:Path,     # Data set: splits (`train`, `val`, ...) with `images` and `labels`, and `codes.txt`
     void='auto',   # As in `LabelSpace`
@@ -142,19 +158,10 @@ def examine(
         report.labels = LabelSpace(map(str, range(256)), void=None)
     paired = [pair_up(o, report) for o in splits]
     _judge_palettes(report, [fn for pairs in paired for _,fn in pairs])
-    for split,pairs in zip(splits, paired):
-        pixels = Counter()
-        instances = pair_instances(split, pairs, report)
-        for photo,fn in pairs:
-            ids = examine_pair(photo, fn, report)
-            if ids is None: continue
-            if stem_of(fn) in instances: examine_instances(instances[stem_of(fn)], ids, report)
-            n = np.bincount(ids.ravel(), minlength=report.labels.n_classes)
-            pixels.update({i:int(o) for i,o in enumerate(n) if o})
-            report.maps.update(np.flatnonzero(n).tolist())
-        report.pairs[split.name],report.pixels[split.name] = pairs,pixels
+    load_families()   # registers the inputs
+    for split,pairs in zip(splits, paired): _examine_split(split, pairs, report)
     _judge_splits(report)
-    judge_instances(report, splits)
+    for o in map_inputs.values(): o.judge(report, splits)
     _judge_classes(report)
     return report
 
@@ -192,6 +199,7 @@ def tell(
     for o in _histogram(report) if report.sizes else []: say(o)
     n_all,n_empty = (report.instances[o] for o in ('all','empty'))
     if n_all: say(f'  {n_all} instance maps, {n_empty} of them with one number only')
+    for word,n in report.inputs.items(): say(f'  {n} {word}s')
     for head,found in (('PROBLEM',report.problems), ('note   ',report.notes)):
         for o in _findings(head, found, report.path, form): say(o)
     n,m = len(report.problems),len(report.notes)

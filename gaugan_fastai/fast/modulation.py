@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['modulation_plain', 'modulation_rows', 'modulation_windows', 'repeats_enough', 'modulation_pixels',
-           'modulation_cheapest', 'Remember', 'KeptRows', 'may_keep', 'spade_exact']
+           'modulation_cheapest', 'KeptRows', 'may_keep', 'spade_exact', 'Remember']
 
 # %% ../../nbs/b3_fast.modulation.ipynb #a688b51e
 import math, torch, torch.nn.functional as F
-from functools import lru_cache
 from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from fastcore.all import *
 
 from .choice import asks_gradient, hooked
+from .memory import Remember
 from ..patterns import SizePlan, spread
 from .pixels import flat, fold, modulate, modulated, norm_stats, workspace
 from .strokes import PatternRows, can_follow
+
+_all_ = ['Remember']
 
 # %% ../../nbs/b3_fast.modulation.ipynb #55d43c32
 def modulation_plain(
@@ -148,52 +150,6 @@ class _PlainGrad(Function):
     def forward(ctx, x): return x.view_as(x)
     @staticmethod
     def backward(ctx, grad): return grad.contiguous()
-
-# %% ../../nbs/b3_fast.modulation.ipynb #98f3c426
-@lru_cache(64)
-def _fixed_numbers(n, dtype, device):
-    "n numbers between 1/2 and 3/2, always the same"
-    source = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False): return (torch.rand(n, generator=source) + .5).to(device, dtype)
-
-def _mark(o):
-    "What tells a tensor from itself after an edit: rows times fixed numbers, all of what is short; else the object"
-    if not isinstance(o, torch.Tensor): return o
-    if o.ndim < 2 or not o.is_floating_point(): return o.detach().clone()
-    rows = o.detach().reshape(len(o), -1)
-    return rows @ _fixed_numbers(rows.shape[1], o.dtype, o.device)
-
-def _same(a, b):
-    if a is b or not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)): return a is b
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-
-# %% ../../nbs/b3_fast.modulation.ipynb #f8099d0a
-_few = 2**12   # numbers of a tensor that is kept itself, beside others, since that is one operation for all of them
-
-def _is_few(o): return isinstance(o, torch.Tensor) and o.numel() <= _few and o.dtype == torch.float32 and o.is_cpu
-
-def _marks(sources):
-    "Marks of all sources: of small tensors all numbers, one after the other, and their shapes"
-    few = [o for o in sources if _is_few(o)]
-    if len(few) < 2: return [_mark(o) for o in sources]
-    numbers = torch.cat([o.detach().flatten() for o in few])
-    return [numbers, *[o.shape if _is_few(o) else _mark(o) for o in sources]]
-
-def _alike(a, b): return a == b if isinstance(a, torch.Size) and isinstance(b, torch.Size) else _same(a, b)
-
-# %% ../../nbs/b3_fast.modulation.ipynb #31474fb3
-class Remember:
-    """Remember what `f(*sources)` gave until the numbers in one of these tensors change, however that is done.
-
-    For any thread. A source that is no tensor must stay the same object. Copies and pickles start empty."""
-    def __init__(self): self.last = None, None   # marks and what was made, always replaced together
-    def __call__(self, f, *sources):
-        (seen, made), marks = self.last, _marks(sources)
-        if seen is not None and len(seen) == len(marks) and all(map(_alike, seen, marks)): return made
-        self.last = marks, made = marks, f(*sources)
-        return made
-    def __deepcopy__(self, memo): return Remember()
-    def __reduce__(self): return Remember, ()
 
 # %% ../../nbs/b3_fast.modulation.ipynb #1d095f68
 class KeptRows:

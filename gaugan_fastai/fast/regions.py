@@ -8,16 +8,17 @@ __all__ = ['style_map', 'Regions', 'Joint', 'region_styles', 'style_table', 'sea
 # %% ../../nbs/b8_fast.regions.ipynb #f0322890
 import torch
 from fastcore.all import patch
-from functools import lru_cache
 from itertools import chain
 from torch.nn import functional as F
 from types import SimpleNamespace
 
 from .choice import asks_gradient
-from .modulation import Remember, modulation_cheapest
+from .convs import packed_matrix, rows_times
+from .memory import Remember
+from .modulation import modulation_cheapest
 from .pixels import modulate, modulated, norm_stats
 from .strokes import PatternRows, StyledRows, can_follow
-from ..patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded, works
+from ..patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded
 
 # %% ../../nbs/b8_fast.regions.ipynb #fb4d361d
 def _occurring(ids, n):
@@ -120,10 +121,7 @@ def region_styles(
 def style_table(layer, codes, regions, weight=None):
     "What each region adds at each tap: `[len(regions)*9,2C]`; `weight`: other kernels, from `_tap_major`"
     if weight is None: weight = _tap_major(layer.conv_gamma.weight, layer.conv_beta.weight)
-    rows = region_styles(layer, codes, regions)
-    return (_packed_product if weight.is_mkldnn else torch.mm)(rows, weight).view(len(regions)*9, -1)
-
-def _packed_product(rows, weight): return torch.ops.mkldnn._linear_pointwise(rows, weight, None, 'none', [], '')
+    return rows_times(region_styles(layer, codes, regions), weight).view(len(regions)*9, -1)
 
 # %% ../../nbs/b8_fast.regions.ipynb #34dc305f
 def sean_rows(
@@ -149,21 +147,6 @@ def _of_branch(gamma, beta, share, one, mean, invstd):
     shift = SimpleNamespace(weight=beta.weight*wide(b) - wide(mean)*weight, bias=beta.bias*b - mean*bias)
     return SimpleNamespace(weight=weight, bias=bias), shift
 
-# %% ../../nbs/b8_fast.regions.ipynb #f525ef22
-def _pack_matrix(weight): return torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), 16)
-
-@lru_cache(1)
-def _packs():
-    "Has this torch oneDNN, and its two operations with matrices in oneDNN's order? Tried once"
-    if not torch.backends.mkldnn.is_available(): return False
-    rows, weight = (torch.arange(n, device='cpu', dtype=torch.float32).view(-1, 32)/n for n in (96, 32*32))
-    with torch.no_grad(): return works(lambda: _packed_product(rows, _pack_matrix(weight)), lambda: rows @ weight)
-
-def _packed(weight):
-    "A matrix in oneDNN's order for products with a few rows, which need not copy it then; elsewhere the matrix itself"
-    if weight.dtype != torch.float32 or weight.device.type != 'cpu' or not _packs(): return weight
-    return _pack_matrix(weight)
-
 # %% ../../nbs/b8_fast.regions.ipynb #f525ef24
 def _for_painting(layer):
     "Label branch and style branch of a layer with norm and mixing in their kernels"
@@ -173,7 +156,7 @@ def _for_painting(layer):
     labels = _of_branch(layer.Spade.mlp_gamma, layer.Spade.mlp_beta, 1 - share, 1, *stats)
     if not layer.styled: return labels, None, None
     gamma, beta = _of_branch(layer.conv_gamma, layer.conv_beta, share, 0, *stats)
-    return labels, _packed(_tap_major(gamma.weight, beta.weight)), torch.cat([gamma.bias, beta.bias])
+    return labels, packed_matrix(_tap_major(gamma.weight, beta.weight)), torch.cat([gamma.bias, beta.bias])
 
 # %% ../../nbs/b8_fast.regions.ipynb #d216b6aa
 class KeptTables:
@@ -203,8 +186,7 @@ def _class_table(layer, codes, classes, weight, block=16):
     blocks, place = (ids//block).unique(return_inverse=True)
     row = place*block + ids % block
     wide = rows.new_zeros(len(blocks)*block, rows.shape[1]).index_copy_(0, row, rows)
-    product = _packed_product if weight.is_mkldnn else torch.mm
-    table = torch.cat([product(o, weight) for o in wide.split(block)])
+    table = torch.cat([rows_times(o, weight) for o in wide.split(block)])
     return table.index_select(0, row).view(len(classes)*9, -1)
 
 def _by_strokes(layer, plan, styles, kernels):

@@ -15,7 +15,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from .choice import in_float32, rebuilt
 from .convs import PackedConv2d, PatchConv2d, is_plain_conv
-from .modulation import Remember
+from .memory import Remember
 from .pixels import Scratch, workspace
 from ..patterns import works
 
