@@ -3,6 +3,7 @@
 
     git worktree add ../before COMMIT
     python benchmarks/against.py ../before                      five rounds of every case (40 minutes on two slow cores)
+    python benchmarks/against.py ../before --threads 1          the processor's time of one thread: also where others use the machine
     python benchmarks/against.py ../before --rounds 3 --cases forward step1
 
 Each round starts a process of the old checkout and one of the new for each case; every other round the new one goes first. A process
@@ -26,10 +27,11 @@ RUN = """
 import statistics, sys, time
 sys.path.insert(0, 'benchmarks')
 import bench
+clock = time.process_time if bench.torch.get_num_threads() == 1 else time.perf_counter
 def seconds(f):
-    start = time.perf_counter()
+    start = clock()
     f()
-    return time.perf_counter() - start
+    return clock() - start
 def race(n, around={}, **fs):
     times = dict(dense=1.)
     for name, f in fs.items():
@@ -53,7 +55,7 @@ def figures(case, out):
 def measure(tree, case, a):
     "The figures of one process of a checkout"
     args = [*CASES[case], '--size', str(a.size), '--ngf', str(a.ngf), '--repeat', str(a.repeat)]
-    run = subprocess.run([sys.executable, '-c', RUN, *args], cwd=tree, env={**os.environ, 'PYTHONPATH': str(tree)}, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, '-c', RUN, *args], cwd=tree, env=a.env | {'PYTHONPATH': str(tree)}, capture_output=True, text=True)
     if run.returncode: raise SystemExit(f'against: {case} of {tree} ended with {run.returncode}:\n{run.stderr[-2000:]}')
     return figures(case, run.stdout)
 
@@ -64,11 +66,13 @@ def main():
     p.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     p.add_argument('--size', type=int, default=256)
     p.add_argument('--ngf', type=int, default=64)
+    p.add_argument('--threads', type=int, help='of each process; left out: as PyTorch chooses')
     p.add_argument('--repeat', type=int, default=3, help='timings of each figure in a process, after two that do not count')
     a = p.parse_args()
     if not (a.old/'benchmarks/bench.py').is_file(): p.error(f'{a.old} has no benchmarks/bench.py: give the folder of a checkout')
+    a.env = os.environ | ({'OMP_NUM_THREADS': str(a.threads)} if a.threads else {})
     trees = dict(old=a.old.resolve(), new=HERE)
-    print(json.dumps(dict(machine=platform.processor() or platform.machine(), cores=os.cpu_count(), python=platform.python_version(), rounds=a.rounds,
+    print(json.dumps(dict(machine=platform.processor() or platform.machine(), cores=os.cpu_count(), python=platform.python_version(), rounds=a.rounds, threads=a.threads,
         size=a.size, ngf=a.ngf, trees={k: str(v) for k, v in trees.items()})), flush=True)
     seen = defaultdict(lambda: defaultdict(list))
     for i in range(a.rounds):
