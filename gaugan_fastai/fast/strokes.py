@@ -12,6 +12,7 @@ from functools import cached_property
 from threading import Lock
 from torch.nn import functional as F
 
+from .memory import workspace
 from ..patterns import LabelPlan, Patterns, SizePlan, as_plain
 from ..rowsum import RowSum, number_tuples
 
@@ -149,10 +150,12 @@ def plan_after(
 # %% ../../nbs/bb_fast.strokes.ipynb #a75fa811
 block = 64   # so many rows meet the kernels in one product
 
-def _beside(gamma, beta, many=16):
-    "Both kernels as a matrix for each tap, `[9,nhidden,2C]`, with zeros up to a multiple of `many` columns"
-    wide = torch.cat([gamma, beta]).permute(2, 3, 1, 0).flatten(0, 1)
-    return F.pad(wide, (0, -wide.shape[2] % many)).contiguous()
+def _beside(gamma, beta, most=128, many=16):
+    "Both kernels as `[groups,9,nhidden,g]`: groups of g output channels, a matrix for each tap, zeros after the last"
+    wide = torch.cat([gamma, beta]).flatten(2)
+    n = -(-len(wide)//most)
+    g = -(-len(wide)//(n*many))*many
+    return F.pad(wide, (0, 0, 0, 0, 0, n*g - len(wide))).view(n, g, *wide.shape[1:]).permute(0, 3, 2, 1).contiguous()
 
 def place(
     i, # Numbers of rows, int64
@@ -164,9 +167,11 @@ def place(
 def products(
     rows, # For each of n blocks 64 rows, the same for all taps or nine times 64: `[n,1 or 9,64,K]`
     weight, # A matrix for each tap, `[9,K,N]`
+    room=None, # `Scratch` that the result lies in; None: memory of its own
 ): # `[n*9*64,N]`, see `place`
     "Multiply rows with the taps, a block at a time: a row gives the same bits whichever rows are beside it"
-    out = rows.new_empty(len(rows), 9, block, weight.shape[2])
+    n = len(rows)*9*block*weight.shape[2]
+    out = (rows.new_empty(n) if room is None else room(n, rows)).view(len(rows), 9, block, -1)
     for x, y in zip(rows, out): torch.bmm(x.expand(9, -1, -1), weight, out=y)
     return out.flatten(0, 2)
 
@@ -198,7 +203,9 @@ class PatternRows:
         finish=lambda rows: rows, # What else is done to rows `[n,2C]`
     ):
         self.taps = shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        self.weight, self.bias = _beside(gamma.weight, beta.weight), torch.cat([gamma.bias, beta.bias])
+        self.weight, bias = _beside(gamma.weight, beta.weight), torch.cat([gamma.bias, beta.bias])
+        n, g = len(self.weight), self.weight.shape[3]
+        self.bias, self.width = F.pad(bias, (0, n*g - len(bias))).view(n, g), len(bias)
         self.start, self.finish, self.last = shared.bias, finish, (None, None, None)
 
     def __call__(self,
@@ -212,7 +219,7 @@ class PatternRows:
         self.last = lineage, hidden, rows
         return rows
 
-    def _none(self): return self.taps.new_zeros(0, len(self.start)), self.bias.new_empty(0, len(self.bias))
+    def _none(self): return self.taps.new_zeros(0, len(self.start)), self.bias.new_empty(0, self.width)
     def _hidden(self, plan, rows):
         "Hidden activations of patterns of `plan.windows(3)`"
         if len(rows) >= len(plan.windows(3)): return rows
@@ -221,16 +228,19 @@ class PatternRows:
 
     def _new(self, plan, hidden, k):
         few = len(plan.stacked(3)) - k < len(hidden)
-        table, sums = (self._of_new if few else self._of_all)(plan, hidden, k)
-        return self.finish(sums.add_up(table)[:, :len(self.bias)] + self.bias)
+        rows, sums = (self._of_new if few else self._of_all)(plan, hidden, k)
+        out = hidden.new_empty(len(sums), self.bias.numel())
+        parts = zip(out.split(self.bias.shape[1], 1), self.weight, self.bias)
+        for o, w, b in parts: torch.add(sums.add_up(products(rows, w, workspace)), b, out=o)
+        return self.finish(out[:, :self.width].contiguous())
 
     def _of_all(self, plan, hidden, k):
         rows = F.pad(hidden, (0, 0, 0, -len(hidden) % block))
-        return products(rows.view(-1, 1, block, hidden.shape[1]), self.weight), plan.once(_of_all, k)
+        return rows.view(-1, 1, block, hidden.shape[1]), plan.once(_of_all, k)
 
     def _of_new(self, plan, hidden, k):
         index, sums = plan.once(_of_new, k)
-        return products(hidden.index_select(0, index).view(-1, 9, block, hidden.shape[1]), self.weight), sums
+        return hidden.index_select(0, index).view(-1, 9, block, hidden.shape[1]), sums
 
 # %% ../../nbs/bb_fast.strokes.ipynb #c3d7b6fc
 class StyledRows:
