@@ -71,6 +71,7 @@ def _fulfil(wish):
     "Make what was asked for, unless nobody wants it any more"
     if not wish.future.set_running_or_notify_cancel(): return
     try: res = wish.make()
+    except StopIteration as e: wish.future.set_exception(RuntimeError(repr(e)))   # no result of a future
     except BaseException as e: wish.future.set_exception(e)
     else: wish.future.set_result(res)
 

@@ -22,11 +22,15 @@ def free_port() -> int:
 class Stepping(nn.Module):
     "Paints all pixels alike, as light as its options say: steps times strength, of a hundred"
     styles, painting, labels, factor = None, ('steps', 'strength'), None, 1
+    def __init__(self):
+        super().__init__()
+        self.white = nn.Parameter(torch.ones(1), requires_grad=False)
+
     def forward(self,
         segmap,
         steps:int=10, # Steps to a picture
         strength:float=1., # What a step adds
-    ): return torch.full((len(segmap), 3, *segmap.shape[-2:]), min(1., steps*strength/50 - 1))
+    ): return self.white.expand(len(segmap), 3, *segmap.shape[-2:])*min(1., steps*strength/50 - 1)
 
     def for_inference(self): return self
 

@@ -362,7 +362,7 @@ def test_numbers_of_the_network():
     for wrong in ('{"steps": 0}', '{"steps": 1.5}', '{"strength": NaN}', '{"strength": 1e300}', '{"steps": true}', '{"size": 4}', '[4]', '{', '['*5000):
         answer = ask(wrong)
         assert answer.status_code == 400 and answer.json()['error'], wrong
-    plain = client_of(['landscapes_style'])
+    plain = client_of([Painter('landscapes_style')])
     answer = plain.post('/api/paint', params=dict(model='landscapes_style', options='{"steps": 4}'), content=png_of(halves()))
     assert answer.status_code == 400 and answer.json()['error'] == "'steps' is no option: there are none"
     for o in (client, plain): o.app.desk.close()

@@ -129,6 +129,16 @@ def test_what_is_being_made_can_be_given_up():
     easel.close()
     assert Easel.check(easel) is None   # and no wish is being made
 
+def test_an_error_of_any_kind_ends_its_wish_alone():
+    easel = Easel()
+    def raising(error):
+        def make(): raise error
+        return make
+    for error, kind in ((StopIteration(3), RuntimeError), (KeyboardInterrupt(), KeyboardInterrupt), (ValueError('x'), ValueError)):
+        assert type(easel.ask(raising(error)).exception(5)) is kind
+    assert easel.ask(lambda: 'on').result(5) == 'on'
+    easel.close()
+
 def test_a_wish_that_nobody_wants_any_more():
     easel, hold = Easel(), threading.Event()
     first, second = easel.ask(lambda: hold.wait(5)), easel.ask(lambda: 1/0, 'ann')
