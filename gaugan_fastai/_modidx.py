@@ -2524,7 +2524,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'gaugan_fastai.shelf._between': ('shelf.html#_between', 'gaugan_fastai/shelf.py'),
                                      'gaugan_fastai.shelf._examples': ('shelf.html#_examples', 'gaugan_fastai/shelf.py'),
                                      'gaugan_fastai.shelf._facts': ('shelf.html#_facts', 'gaugan_fastai/shelf.py'),
-                                     'gaugan_fastai.shelf._fields': ('shelf.html#_fields', 'gaugan_fastai/shelf.py'),
+                                     'gaugan_fastai.shelf._fields_of_numbers': ('shelf.html#_fields_of_numbers', 'gaugan_fastai/shelf.py'),
                                      'gaugan_fastai.shelf._find': ('shelf.html#_find', 'gaugan_fastai/shelf.py'),
                                      'gaugan_fastai.shelf._folder_of': ('shelf.html#_folder_of', 'gaugan_fastai/shelf.py'),
                                      'gaugan_fastai.shelf._numbers': ('shelf.html#_numbers', 'gaugan_fastai/shelf.py'),

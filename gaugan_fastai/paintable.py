@@ -74,5 +74,5 @@ def generator_of(
     "Find what paints in `model`; raise `InputError` where nothing does"
     if isinstance(model, (str, Path)): return load_model(model)
     model = getattr(model, 'learn', model)   # of a run
-    paints = callable(getattr(model, 'painting', None))   # a network may have a list of that name, see `painting_options`
+    paints = callable(getattr(model, 'painting', None))   # a network may have a list of that name
     return _of_learner(model) if paints else _of_module(model)

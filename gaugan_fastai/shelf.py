@@ -52,7 +52,7 @@ def _numbers(gen):
     "The numbers that a network can be told when it paints: name -> `Option`"
     return {o.name: o for o in painting_options(type(gen)) if type(o.default) in (int, float)}
 
-def _fields(gen):
+def _fields_of_numbers(gen):
     "What a page needs to show them"
     each = _numbers(gen).values()
     return [dict(name=o.name, words=o.words, value=o.default, whole=type(o.default) is int) for o in each]
@@ -65,7 +65,7 @@ def _facts(name, painter, size, codes, palette):
     regions = painter.styles == 'codes' or hasattr(painter.gen, 'draw_noise')
     return dict(title=f'{name} ({kind}, {size[0]}x{size[1]})', size=list(size), classes=classes,
         multiple=getattr(painter.gen, 'factor', 1), styles=painter.styles, takes=list(painter.takes), regions=regions,
-        options=_fields(painter.gen), licence=painter.card.get('licence', 'not stated'))
+        options=_fields_of_numbers(painter.gen), licence=painter.card.get('licence', 'not stated'))
 
 # %% ../nbs/93_shelf.ipynb #fe0c946b
 _unknown = dict(size=[256, 256], classes=[], multiple=1, styles=None, takes=[])
