@@ -155,7 +155,8 @@ def _beside(gamma, beta, most=128, many=16):
     wide = torch.cat([gamma, beta]).flatten(2)
     n = -(-len(wide)//most)
     g = -(-len(wide)//(n*many))*many
-    return F.pad(wide, (0, 0, 0, 0, 0, n*g - len(wide))).view(n, g, *wide.shape[1:]).permute(0, 3, 2, 1).contiguous()
+    wide = F.pad(wide, (0, 0, 0, 0, 0, n*g - len(wide)))
+    return wide.view(n, g, *wide.shape[1:]).permute(0, 3, 2, 1).contiguous()
 
 def place(
     i, # Numbers of rows, int64
