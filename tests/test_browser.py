@@ -596,7 +596,7 @@ def test_a_model_that_loads_says_so(other):
     other.page.locator('#model').select_option('landscapes')
     other.until("painter.desk.model.name === 'landscapes'").settle()
     seen = other.js('seen')
-    assert 'Loading Landscapes (SPADE, 256x256) …' in seen and seen[-1] == '' and other.picture.shape == (256, 256, 3)
+    assert 'Loading landscapes (SPADE, 256x256) …' in seen and seen[-1] == '' and other.picture.shape == (256, 256, 3)
     assert other.page.locator('#progress').get_attribute('aria-label') == 'Loading the model'
 
 def test_many_classes_are_searched_and_scroll_visibly(other):
