@@ -432,7 +432,7 @@ def test_a_server_starts_paints_and_stops(server, how, capsys):
     assert main(['paint', 'landscapes_style', '--no-browser', '--port', url.rpartition(':')[2]]) == 1   # it is taken
     assert 'cannot listen' in (err := capsys.readouterr().err) and 'give --port another number' in err
     process.send_signal(how)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and 'Traceback' not in err, err
     assert out.endswith('The painter has stopped\n') and 'Warning' not in err
 
