@@ -5,7 +5,7 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 from gaugan_fastai.fast.strokes import (Lineage, GrownPatterns, PatternRows, StyledRows, around, can_follow,
-    lineage_of, numbered_after, place, plan_after, products)
+    in_blocks, lineage_of, numbered_after, plan_after, products)
 from gaugan_fastai.fast import strokes
 from gaugan_fastai.labelmaps import LabelMaps
 from gaugan_fastai.models.sean_generator import SEANGenerator
@@ -105,17 +105,17 @@ def test_two_strokes_on_one_map_are_two_families():
     assert lineage_of(pickle.loads(pickle.dumps(a))) is not family   # a copy goes its own way
 
 @pytest.mark.numeric
-@pytest.mark.parametrize('K, N', [(32, 640), (8, 16), (3, 32), (64, 128), (128, 2048)])
-def test_rows_have_the_same_bits_whichever_rows_are_beside_them(K, N):
-    "Also where each tap has rows of its own"
-    g = torch.Generator().manual_seed(0)
-    rows, weight = torch.randn(192, K, generator=g), torch.randn(9, K, N, generator=g)
-    full, taps = products(rows.view(3, 1, 64, K), weight), torch.arange(9)
-    assert torch.allclose(full[place(torch.arange(192), torch.full((192,), 4))], rows @ weight[4], atol=1e-3)
-    some = torch.randint(192, (64, 9), generator=g)
-    few = products(rows[some.T.flatten()].view(1, 9, 64, K), weight)
-    at = torch.arange(64)[:, None].expand(64, 9)
-    assert torch.equal(full[place(some, taps.expand(64, 9))], few[place(at, taps.expand(64, 9))])
+@pytest.mark.parametrize('K, g', [(128, 128), (64, 112), (32, 80), (20, 48), (8, 16), (3, 32)])
+def test_rows_have_the_same_bits_whichever_rows_are_beside_them(K, g):
+    "In whatever place of a block a row lies, and however many there are"
+    source = torch.Generator().manual_seed(0)
+    rows, weight = torch.randn(192, K, generator=source), torch.randn(K, 9*g, generator=source)
+    full = products(in_blocks(rows), weight).view(-1, 9, g)
+    assert full.shape == (192, 9, g)
+    assert torch.allclose(full[:, 4], rows @ weight[:, 4*g:5*g], atol=1e-3)
+    for n in (1, 7, 63, 64, 65, 150):
+        some = torch.randint(192, (n,), generator=source)
+        assert torch.equal(products(in_blocks(rows[some]), weight).view(-1, 9, g)[:n], full[some])
 
 generators = dict(spade=lambda: SPADEGenerator(7, ngf=6, nhidden=10), edges=lambda: SPADEGenerator(7, ngf=4, nhidden=8, edges=True),
     z=lambda: SPADEGenerator(7, ngf=4, nhidden=8, z_dim=5, size=64), sean=lambda: SEANGenerator(7, ngf=4, style_dim=12, nhidden=8, width=4))
