@@ -10,6 +10,7 @@ __all__ = ['read_json', 'write_json', 'save_picture', 'noted_minutes', 'stamp_of
 # %% ../nbs/85_keeping.ipynb #c97567f3
 import json, os, signal, time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from PIL import Image
 from fastai.vision.all import Callback, CancelFitException
@@ -185,6 +186,13 @@ def compare_course(then, now):
     return ', '.join(f'{k} {v} (was {then[k]})' for k,v in changed.items())
 
 # %% ../nbs/85_keeping.ipynb #f4b5172f
+_stops = [getattr(signal, o) for o in ('SIGINT','SIGTERM','SIGHUP') if hasattr(signal, o)]
+
+def _deaf(start):
+    "Begin a process that loads data: what ends a training is for its parent to hear"
+    if hasattr(signal, 'pthread_sigmask'): signal.pthread_sigmask(signal.SIG_BLOCK, _stops)
+    return start()
+
 class Interrupts(Callback):
     "End the fit after the batch in which Ctrl-C came (or a signal that means the same here), so that all can be saved"
     order = 90
@@ -192,8 +200,8 @@ class Interrupts(Callback):
         self.patience,self.since,self.before = patience,None,{}
 
     def __enter__(self):
-        for o in (getattr(signal, o, None) for o in ('SIGINT','SIGTERM','SIGHUP')):
-            if o is None or signal.getsignal(o) is not signal.default_int_handler: continue
+        for o in _stops:
+            if signal.getsignal(o) is not signal.default_int_handler: continue
             try: self.before[o] = signal.signal(o, self.note)
             except ValueError: return self   # only the main thread hears signals
         return self
@@ -207,3 +215,11 @@ class Interrupts(Callback):
 
     def after_batch(self):
         if self.since is not None: raise CancelFitException
+
+    def before_fit(self):
+        self.starts = [(o,o.wif) for o in self.dls.loaders if hasattr(o, 'wif')]
+        for dl,start in self.starts: dl.wif = partial(_deaf, start)
+
+    def after_fit(self):
+        for dl,start in self.starts: dl.wif = start
+

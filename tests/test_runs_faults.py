@@ -1,5 +1,5 @@
 """What must not break a run: killed, interrupted twice, a full disk, two writers, damaged files, numbers that are none."""
-import contextlib, io, json, os, re, resource, shutil, signal, subprocess, sys, time
+import contextlib, io, json, multiprocessing, os, re, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback
@@ -11,8 +11,9 @@ from gaugan_fastai import cli, keeping, painter, pretrained
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels, write_landscapes
 from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.keeping import Interrupts
 from gaugan_fastai.models.sean import SEANGenerator
-from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.pictures import to_u8
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.runs import Run, load_model, paint
@@ -208,6 +209,32 @@ def test_one_writer_and_two_signals(scenes, tmp_path):
         assert 'all is saved' in err and '--resume goes on' in err and 'Traceback' not in err
     is_whole(out)
     assert resume(scenes, out, epochs=(n := epochs_of(out)) + 1)[0] == 0 and epochs_of(out) == n + 1
+
+def test_a_signal_to_all_processes_of_a_training_loses_nothing(scenes, tmp_path):
+    "A terminal, `timeout` and Slurm send it to the processes that load data too"
+    out, args = tmp_path/'run', ['--minutes', 60, '--workers', 2, '--save-minutes', .01, *small]
+    with ended(start('train', scenes, '--out', out, *args, start_new_session=True)) as p:
+        wait_for(out/'last.pth', p)
+        wait_for(out/'history.csv', p, newer_than=time.time())
+        os.killpg(p.pid, signal.SIGTERM)
+        _, err = p.communicate(timeout=120)
+        assert p.returncode == 1 and 'all is saved' in err and 'Traceback' not in err, err
+    is_whole(out)
+
+@pytest.mark.skipif(not hasattr(signal, 'pthread_sigmask'), reason='signals cannot be held back here')
+def test_processes_that_load_do_not_hear_what_ends_a_training(scenes):
+    "Each of them is sent all three while a batch is on; the training reads all its batches, and its loaders are as before"
+    dls = PairedDataLoaders.from_folder(scenes, size=32, bs=4, num_workers=2)
+    seen, starts = [], [o.wif for o in dls.loaders]
+    class Send(Callback):
+        def after_batch(self):
+            seen.append(self.training)
+            for child in multiprocessing.active_children():
+                for o in signals: os.kill(child.pid, o)
+    learn = spade_learner(dls, 'cpu', ngf=4, nhidden=8, perceptual=None)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[Interrupts(), Send()])
+    assert seen == [True]*len(dls.train) + [False]*len(dls.valid)
+    assert [o.wif for o in dls.loaders] == starts
 
 def test_killed_at_any_moment(scenes, tmp_path):
     "kill -9 while it saves all the time: what is on the disk can always be resumed"
