@@ -63,8 +63,9 @@ def latency(model, n=30):
 # -- a server in a process of its own ------------------------------------------------------------------------------
 
 _serve = """import sys
-from gaugan_fastai.app import Served, painter_app
+from gaugan_fastai.app import painter_app
 from gaugan_fastai.easel import Pace
+from gaugan_fastai.serving import Served
 server = Served(painter_app([sys.argv[1]], shipped=False, pace=Pace(1e6, 10**6)))
 print(server.url, flush=True)
 try: server.work()

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Desk', 'healthz', 'models', 'load', 'examples', 'example', 'paint', 'style', 'map_file', 'page_files', 'page',
-           'painter_app', 'Served', 'serve', 'Sketch']
+           'painter_app', 'serve', 'Sketch', 'Served']
 
 # %% ../nbs/90_app.ipynb #0eef85c0
-import asyncio, html, socket, threading, time, torch, uvicorn, webbrowser
+import asyncio, html, threading, time, torch
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -19,13 +19,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from .basics import InputError, arg
+from .basics import InputError
 from .core import resize_map
 from .easel import Easel, Pace
 from .guard import Guard, allowed_names, numbers_of, regions_of, retry_after, whole_number
 from .painter import Painter
+from .serving import Served, open_browser
 from .shelf import Drawer, Shelf, check_size, example_maps, style_of
 from .uploads import Refusal, ids_of, map_of, marked, photo_of, png_of
+
+_all_ = ['Served']
 
 # %% ../nbs/90_app.ipynb #5b4ed412
 class Desk:
@@ -202,37 +205,6 @@ def painter_app(
     res.desk = desk
     return res
 
-# %% ../nbs/90_app.ipynb #0195894e
-class Served(uvicorn.Server):
-    "A server of the painter's page, on a port of its own"
-    def __init__(self,
-        app:Guard, # From `painter_app`
-        host:str='127.0.0.1', # Where to listen; 127.0.0.1: on this machine only
-        port:int=0, # On which port; 0: one that is free
-    ):
-        self.painter_app, self.socket = app, _listen(host, port)
-        seen = 'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
-        self.url = f'http://{seen}:{self.socket.getsockname()[1]}'
-        how = dict(log_level='warning', access_log=False, server_header=False, proxy_headers=False, ws='none')
-        super().__init__(uvicorn.Config(app, lifespan='off', timeout_graceful_shutdown=5, **how))
-
-    def work(self):
-        "Serve until somebody says stop"
-        try: self.run(sockets=[self.socket])
-        finally: self.painter_app.desk.close()
-
-# %% ../nbs/90_app.ipynb #8faa034a
-def _listen(host, port):
-    "A socket that is bound; raise `InputError` where it cannot be"
-    new = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
-    new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: new.bind((host, port))
-    except (OSError, OverflowError) as e:
-        new.close()
-        what = f'the painter cannot listen at {host}, port {port} ({getattr(e, "strerror", None) or e})'
-        raise InputError(what, f'give {arg("port")} another number', 'port') from None
-    return new
-
 # %% ../nbs/90_app.ipynb #50d925c9
 def serve(
     models=(), # See `painter_app`
@@ -250,14 +222,9 @@ def serve(
     print(f'The painter is at {server.url} (Ctrl-C stops it)', flush=True)
     if host not in ('127.0.0.1', 'localhost', '::1'):
         print(f'Others in your network can reach it, by number or as {", ".join(sorted(app.names))}', flush=True)
-    if browser: threading.Thread(target=_open_browser, args=[server], daemon=True).start()
+    if browser: threading.Thread(target=open_browser, args=[server], daemon=True).start()
     try: server.work()
     finally: print('The painter has stopped', flush=True)
-
-def _open_browser(server):
-    "Open the page once it is there"
-    while not server.started and not server.should_exit: time.sleep(.05)
-    if server.started: webbrowser.open(server.url)
 
 # %% ../nbs/90_app.ipynb #c9f5655b
 class Sketch:
