@@ -42,7 +42,7 @@ def latency(model, n=30):
     "Stages of a stroke, in the server's process"
     import torch
     from gaugan_fastai.app import Desk
-    from gaugan_fastai.shelf import style_of
+    from gaugan_fastai.drawer import style_of
     from gaugan_fastai.uploads import ids_of, marked, png_of
     desk, times = Desk([model], shipped=False), {}
     entry = desk.shelf[model]

@@ -108,6 +108,7 @@ from .terminal import *
 from .demo import *
 from .uploads import *
 from .easel import *
+from .drawer import *
 from .shelf import *
 from .guard import *
 

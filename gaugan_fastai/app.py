@@ -14,18 +14,18 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
 from fastcore.basics import patch
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from .basics import InputError
 from .core import resize_map
+from .drawer import Drawer, read_style, style_of
 from .easel import Easel, Pace
 from .guard import Guard, allowed_names, numbers_of, regions_of, retry_after, whole_number
 from .painter import Painter
 from .serving import Served, open_browser
-from .shelf import Drawer, Shelf, check_size, example_maps, style_of
+from .shelf import Shelf, check_size, example_maps
 from .uploads import Refusal, ids_of, map_of, marked, photo_of, png_of
 
 _all_ = ['Served']
@@ -120,21 +120,6 @@ async def _files(request, *names):
         found = [form.get(o) for o in names]
         return [await o.read() if hasattr(o, 'read') else b'' for o in found]
 
-def _like_map(photo, ids):
-    "A photo at the size of its map"
-    (w, h), (H, W) = photo.size, ids.shape
-    alike = abs(w*H/(h*W) - 1) <= .03
-    if alike: return photo if (w, h) == (W, H) else photo.resize((W, H), Image.LANCZOS)
-    raise Refusal(400, f'the photo is {w}x{h}, its map {W}x{H} pixels', 'crop the photo to the shape of the map')
-
-def _read_style(desk, entry, photo, ids):
-    "Read the style of a photo; its name in the drawer"
-    painter, source = entry.painter, photo.tobytes() + repr(photo.size).encode()
-    photo.thumbnail((1024, 1024))   # a painter keeps the last photos
-    if painter.styles != 'codes': return desk.drawer.add(entry.name, source, painter.encode(photo))
-    segmap, photo = torch.from_numpy(ids.astype(np.int64))[None], _like_map(photo, ids)
-    return desk.drawer.add(entry.name, source + ids.tobytes(), painter.encode(photo, segmap))
-
 # %% ../nbs/90_app.ipynb #1bacc3b1
 async def style(request):
     "Answer a photo with the name of its style"
@@ -145,7 +130,7 @@ async def style(request):
     if entry.facts['styles'] == 'codes' and not segmap:
         raise Refusal(400, 'the model reads one style per class', 'send the label map of the photo too')
     photo, ids = await _decoded(desk, photo_of, photo), ids_of(segmap, len(entry.codes)) if segmap else None
-    return JSONResponse(dict(style=await _made(desk, lambda: _read_style(desk, entry, photo, ids))))
+    return JSONResponse(dict(style=await _made(desk, lambda: read_style(entry, desk.drawer, photo, ids))))
 
 # %% ../nbs/90_app.ipynb #fb57aa9a
 async def map_file(request):
