@@ -20,6 +20,7 @@ from .weights import *
 from .hub import *
 
 from .rowsum import *
+from .labelconv import *
 from .patterns import *
 from .inputs import *
 from .fast.cargo import *

@@ -15,7 +15,8 @@ from fastcore.all import *
 
 from .choice import asks_gradient, hooked
 from .memory import Remember
-from ..patterns import SizePlan, spread
+from ..labelconv import spread
+from ..patterns import SizePlan
 from .pixels import flat, fold, modulate, modulated, norm_stats, workspace
 from .strokes import PatternRows, can_follow
 
