@@ -34,6 +34,7 @@ from .fast.convs import *
 from .fast.reads import *
 from .fast.winograd import *
 from .fast.regions import *
+from .fast.lineage import *
 from .fast.strokes import *
 
 # %% ../nbs/89_all.ipynb #8e3989a1

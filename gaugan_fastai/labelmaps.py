@@ -12,7 +12,7 @@ from fastcore.all import patch
 from .core import InputError, resize_nearest
 from .fast.cargo import *
 from .inputs import input_named, names_of
-from .fast.strokes import plan_after
+from .fast.lineage import plan_after
 from .patterns import LabelPlan, SizePlan, as_plain, check_ids, recorded
 
 _all_ = ['as_plain', 'packed', 'unpacked', 'Cargo', 'Carrying', 'CarryingSegmap', 'CarryingEdges', 'carry', 'carried']
