@@ -13,13 +13,15 @@ from threading import Lock, Thread
 from PIL import Image
 from fastcore.basics import patch
 from .core import InputError, resize_map
-from .data.landscapes import landscape_labels
+from .data.drawing import landscape_labels
 from .drawer import *
 from .inputs import inputs_of
+from .options import painting_options
 from .originals import on_meta
-from .painter import Painter, model_folder
+from .paintable import model_folder
+from .painter import Painter
 from .pretrained import network_folders
-from .registry import network_named, painting_options
+from .registry import network_named
 from .uploads import Refusal
 from .weights import shipped_data, shipped_weights
 
