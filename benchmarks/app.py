@@ -42,7 +42,7 @@ def latency(model, n=30):
     "Stages of a stroke, in the server's process"
     import torch
     from gaugan_fastai.app import Desk
-    from gaugan_fastai.shelf import style_of
+    from gaugan_fastai.drawer import style_of
     from gaugan_fastai.uploads import ids_of, marked, png_of
     desk, times = Desk([model], shipped=False), {}
     entry = desk.shelf[model]
@@ -63,8 +63,9 @@ def latency(model, n=30):
 # -- a server in a process of its own ------------------------------------------------------------------------------
 
 _serve = """import sys
-from gaugan_fastai.app import Served, painter_app
+from gaugan_fastai.app import painter_app
 from gaugan_fastai.easel import Pace
+from gaugan_fastai.serving import Served
 server = Served(painter_app([sys.argv[1]], shipped=False, pace=Pace(1e6, 10**6)))
 print(server.url, flush=True)
 try: server.work()

@@ -11,7 +11,7 @@ from torch import nn
 from fastcore.all import *
 
 from .fast.choice import by_patterns, can_be_exact, hooked, like, rebuilt
-from .fast.pixels import Scratch
+from .fast.memory import Scratch
 from .fast.regions import *
 from .labelmaps import label_maps
 from .layers import upsample2

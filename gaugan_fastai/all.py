@@ -20,6 +20,7 @@ from .weights import *
 from .hub import *
 
 from .rowsum import *
+from .labelconv import *
 from .patterns import *
 from .inputs import *
 from .fast.cargo import *
@@ -33,6 +34,7 @@ from .fast.convs import *
 from .fast.reads import *
 from .fast.winograd import *
 from .fast.regions import *
+from .fast.lineage import *
 from .fast.strokes import *
 
 # %% ../nbs/89_all.ipynb #8e3989a1
@@ -108,6 +110,7 @@ from .terminal import *
 from .demo import *
 from .uploads import *
 from .easel import *
+from .drawer import *
 from .shelf import *
 from .guard import *
 

@@ -4,28 +4,31 @@
 
 # %% auto #0
 __all__ = ['Desk', 'healthz', 'models', 'load', 'examples', 'example', 'paint', 'style', 'map_file', 'page_files', 'page',
-           'painter_app', 'Served', 'serve', 'Sketch']
+           'painter_app', 'serve', 'Sketch', 'Served']
 
 # %% ../nbs/90_app.ipynb #0eef85c0
-import asyncio, html, socket, threading, time, torch, uvicorn, webbrowser
+import asyncio, html, threading, time, torch
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
 from fastcore.basics import patch
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from .basics import InputError, arg
+from .basics import InputError
 from .core import resize_map
+from .drawer import Drawer, read_style, style_of
 from .easel import Easel, Pace
 from .guard import Guard, allowed_names, numbers_of, regions_of, retry_after, whole_number
 from .painter import Painter
-from .shelf import Drawer, Shelf, check_size, example_maps, style_of
+from .serving import Served, open_browser
+from .shelf import Shelf, check_size, example_maps
 from .uploads import Refusal, ids_of, map_of, marked, photo_of, png_of
+
+_all_ = ['Served']
 
 # %% ../nbs/90_app.ipynb #5b4ed412
 class Desk:
@@ -117,21 +120,6 @@ async def _files(request, *names):
         found = [form.get(o) for o in names]
         return [await o.read() if hasattr(o, 'read') else b'' for o in found]
 
-def _like_map(photo, ids):
-    "A photo at the size of its map"
-    (w, h), (H, W) = photo.size, ids.shape
-    alike = abs(w*H/(h*W) - 1) <= .03
-    if alike: return photo if (w, h) == (W, H) else photo.resize((W, H), Image.LANCZOS)
-    raise Refusal(400, f'the photo is {w}x{h}, its map {W}x{H} pixels', 'crop the photo to the shape of the map')
-
-def _read_style(desk, entry, photo, ids):
-    "Read the style of a photo; its name in the drawer"
-    painter, source = entry.painter, photo.tobytes() + repr(photo.size).encode()
-    photo.thumbnail((1024, 1024))   # a painter keeps the last photos
-    if painter.styles != 'codes': return desk.drawer.add(entry.name, source, painter.encode(photo))
-    segmap, photo = torch.from_numpy(ids.astype(np.int64))[None], _like_map(photo, ids)
-    return desk.drawer.add(entry.name, source + ids.tobytes(), painter.encode(photo, segmap))
-
 # %% ../nbs/90_app.ipynb #1bacc3b1
 async def style(request):
     "Answer a photo with the name of its style"
@@ -142,7 +130,7 @@ async def style(request):
     if entry.facts['styles'] == 'codes' and not segmap:
         raise Refusal(400, 'the model reads one style per class', 'send the label map of the photo too')
     photo, ids = await _decoded(desk, photo_of, photo), ids_of(segmap, len(entry.codes)) if segmap else None
-    return JSONResponse(dict(style=await _made(desk, lambda: _read_style(desk, entry, photo, ids))))
+    return JSONResponse(dict(style=await _made(desk, lambda: read_style(entry, desk.drawer, photo, ids))))
 
 # %% ../nbs/90_app.ipynb #fb57aa9a
 async def map_file(request):
@@ -202,37 +190,6 @@ def painter_app(
     res.desk = desk
     return res
 
-# %% ../nbs/90_app.ipynb #0195894e
-class Served(uvicorn.Server):
-    "A server of the painter's page, on a port of its own"
-    def __init__(self,
-        app:Guard, # From `painter_app`
-        host:str='127.0.0.1', # Where to listen; 127.0.0.1: on this machine only
-        port:int=0, # On which port; 0: one that is free
-    ):
-        self.painter_app, self.socket = app, _listen(host, port)
-        seen = 'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
-        self.url = f'http://{seen}:{self.socket.getsockname()[1]}'
-        how = dict(log_level='warning', access_log=False, server_header=False, proxy_headers=False, ws='none')
-        super().__init__(uvicorn.Config(app, lifespan='off', timeout_graceful_shutdown=5, **how))
-
-    def work(self):
-        "Serve until somebody says stop"
-        try: self.run(sockets=[self.socket])
-        finally: self.painter_app.desk.close()
-
-# %% ../nbs/90_app.ipynb #8faa034a
-def _listen(host, port):
-    "A socket that is bound; raise `InputError` where it cannot be"
-    new = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
-    new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: new.bind((host, port))
-    except (OSError, OverflowError) as e:
-        new.close()
-        what = f'the painter cannot listen at {host}, port {port} ({getattr(e, "strerror", None) or e})'
-        raise InputError(what, f'give {arg("port")} another number', 'port') from None
-    return new
-
 # %% ../nbs/90_app.ipynb #50d925c9
 def serve(
     models=(), # See `painter_app`
@@ -250,14 +207,9 @@ def serve(
     print(f'The painter is at {server.url} (Ctrl-C stops it)', flush=True)
     if host not in ('127.0.0.1', 'localhost', '::1'):
         print(f'Others in your network can reach it, by number or as {", ".join(sorted(app.names))}', flush=True)
-    if browser: threading.Thread(target=_open_browser, args=[server], daemon=True).start()
+    if browser: threading.Thread(target=open_browser, args=[server], daemon=True).start()
     try: server.work()
     finally: print('The painter has stopped', flush=True)
-
-def _open_browser(server):
-    "Open the page once it is there"
-    while not server.started and not server.should_exit: time.sleep(.05)
-    if server.started: webbrowser.open(server.url)
 
 # %% ../nbs/90_app.ipynb #c9f5655b
 class Sketch:

@@ -166,7 +166,8 @@ def convert(
     "Read a published checkpoint and write it as model.safetensors and model.json"
     from gaugan_fastai.classes import named_space
     from gaugan_fastai.core import InputError
-    from gaugan_fastai.pretrained import load_original, save_pretrained
+    from gaugan_fastai.originals import load_original
+    from gaugan_fastai.pretrained import save_pretrained
     from gaugan_fastai.safe import new_folder
     out = out or Path(checkpoint.stem)
     if out.exists(): raise InputError(f'{out} exists', 'choose another folder with --out', 'out')

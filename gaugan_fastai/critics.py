@@ -10,12 +10,12 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.meta import delegates
+from .basics import as_plain, recorded
 from .core import InputError, check_whole, onehot
 from .inputs import n_read
 from .labelmaps import maps_for
 from .fast.choice import hooked
 from .fast.reads import beside, halved, label_reads
-from .patterns import as_plain, recorded
 from .layers import init_xavier, spectral_conv
 
 # %% ../nbs/21_critics.ipynb #c4e6f8a2

@@ -12,10 +12,12 @@ from pathlib import Path
 from fastai.vision.all import set_seed
 from torch import as_tensor
 from .core import InputError, resize_map
-from .data.canvas import draw_layout, rng_of
+from .data.canvas import draw_layout
 from .data.daylight import draw_style
-from .data.landscapes import landscape_labels, render
-from .data.paired import Pair, PairedDataLoaders
+from .data.drawing import landscape_labels, rng_of
+from .data.landscapes import render
+from .data.layouts import Pair
+from .data.paired import PairedDataLoaders
 from .data.transforms import as_size
 from .finetune import at_size
 from .keeping import save_picture

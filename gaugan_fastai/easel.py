@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from threading import Condition, Event, Lock, Thread
 from typing import NamedTuple
 from fastcore.basics import patch
-from .painter import recent
 from .uploads import Refusal
+from .wishes import recent
 
 # %% ../nbs/92_easel.ipynb #eebb83b1
 class Wish(NamedTuple):

@@ -10,9 +10,8 @@ __all__ = ['map_inputs', 'PILMap', 'encodes', 'MapInput', 'register_input', 'inp
 import numpy as np
 from fastai.vision.all import *
 from PIL import Image
-from .basics import InputError, arg
+from .basics import InputError, arg, as_plain
 from .core import PILInstances, TensorEdges, resize_map
-from .patterns import as_plain
 from .registry import load_families
 
 # %% ../nbs/c4_inputs.ipynb #c4000007

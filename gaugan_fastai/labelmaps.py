@@ -9,11 +9,12 @@ __all__ = ['smaller', 'planes_of', 'LabelMaps', 'label_maps', 'named_inputs', 'm
 # %% ../nbs/30_labelmaps.ipynb #1c0a0003
 import torch
 from fastcore.all import patch
+from .basics import as_plain, check_ids, recorded
 from .core import InputError, resize_nearest
 from .fast.cargo import *
 from .inputs import input_named, names_of
-from .fast.strokes import plan_after
-from .patterns import LabelPlan, SizePlan, as_plain, check_ids, recorded
+from .fast.lineage import plan_after
+from .patterns import LabelPlan, SizePlan
 
 _all_ = ['as_plain', 'packed', 'unpacked', 'Cargo', 'Carrying', 'CarryingSegmap', 'CarryingEdges', 'carry', 'carried']
 

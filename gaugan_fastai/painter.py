@@ -12,9 +12,9 @@ from pathlib import Path
 from fastai.vision.all import patch
 from PIL import Image
 from .inputs import inputs_of, split_given
+from .options import painting_options
 from .pictures import as_picture, fixed_size, generator_input, read_by, seeded, wanted_size
 from .paintable import *
-from .registry import painting_options
 from .styles import unstyled
 from .basics import InputError
 from .wishes import Wishes, recent

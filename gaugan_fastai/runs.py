@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import L, ParamScheduler, ProgressCallback, patch
-from .budget import RunBar
-from .callbacks import SampleGrid, TimeBudget, constant_then_linear
+from .budget import RunBar, TimeBudget
+from .callbacks import SampleGrid, constant_then_linear
 from .basics import InputError, arg
-from .data.landscapes import landscape_labels
+from .data.drawing import landscape_labels
 from .keeping import Interrupts, KeepRun, check_settings, compare_course, compare_data, data_facts, on_disk
 from .keeping import give_folder, noted_minutes, read_json, settings_of, stamp_of, take_folder, write_json
 from .folders import *

@@ -12,10 +12,9 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.all import *
 
-from .basics import InputError, check_whole
+from .basics import InputError, as_plain, check_whole
 from .fast.convs import PatchConv2d
 from .layers import init_xavier, refresh_spectral, spectral, upsample2
-from .patterns import as_plain
 
 # %% ../nbs/65_segcritic.ipynb #05a00010
 def _conv(ni, nf, ks=3): return spectral(PatchConv2d(ni, nf, ks, padding=ks//2))

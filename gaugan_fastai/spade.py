@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
+from .basics import recorded
 from .core import InputError
 from .inputs import n_read, names_of
 from .labelmaps import *
 from .fast.choice import by_patterns, can_be_exact, hooked, like
 from .fast.modulation import KeptRows, modulation_plain, spade_exact
-from .patterns import recorded
 from .fast.winograd import QuickConv2d
 from .layers import spectral, upsample2
 from .fast.pixels import flat

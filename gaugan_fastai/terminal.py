@@ -53,7 +53,8 @@ def train_parser(
 # %% ../nbs/d4_terminal.ipynb #7bfb26ca
 def _all_painting():
     "The painting options of all networks, by name"
-    from gaugan_fastai.registry import load_families, networks, painting_options
+    from gaugan_fastai.options import painting_options
+    from gaugan_fastai.registry import load_families, networks
     load_families()
     return {o.name: o for net in networks.values() for o in painting_options(net.cls)}
 
@@ -94,8 +95,8 @@ def generate_parser(
     generate:Callable, # The command
     argv:list,         # What was typed after it
 ):
+    from gaugan_fastai.options import painting_options
     "Make the parser of `gaugan generate` for the model that `argv` names"
-    from gaugan_fastai.registry import painting_options
     p, asked = anno_parser(generate, prog='gaugan generate'), set(argv) - {'-h', '--help'}
     others = _all_painting() if asked else {}   # help alone has to come at once
     inputs = _further_inputs(inspect.signature(generate).parameters) if asked else {}

@@ -10,13 +10,14 @@ import torch
 from contextlib import nullcontext
 from fastai.vision.all import *
 from fastai.vision.gan import GANLearner
+from .adams import TurnsAdam
 from .core import InputError
+from .fast.memory import kept_memory
 from .mixed import MixedLearner
 from .pictures import frozen, to_u8
-from .fast.pixels import kept_memory
 from .safe import check_finite
 from .saved import SavedLearner
-from .turns import TurnsAdam, TurnsModel, turn_groups
+from .turns import TurnsModel, turn_groups
 from .watch import Finite, LossMeans
 
 # %% ../nbs/26_trainer.ipynb #0576daee

@@ -15,7 +15,7 @@ from .basics import InputError, arg
 from .data.layouts import open_photo
 from .data.transforms import as_size
 from .folders import files_of, paint_each, targets
-from .painter import model_folder
+from .paintable import model_folder
 from .pictures import frozen, to_u8
 from .pretrained import load_networks
 from .registry import network_of

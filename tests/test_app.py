@@ -1,5 +1,5 @@
 """The painter's server, asked as its page asks, as a stranger asks, and as many ask at once."""
-import io, json, os, re, signal, socket, subprocess, sys, threading, time
+import io, json, os, re, signal, socket, subprocess, sys, threading, time, webbrowser
 import numpy as np, pytest, torch
 from PIL import Image
 pytest.importorskip('starlette', reason='the extra app is not installed')
@@ -16,6 +16,7 @@ from gaugan_fastai.models.oasis import OASISGenerator
 from gaugan_fastai.models.sean_generator import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
+from gaugan_fastai.serving import Served, open_browser
 from gaugan_fastai.uploads import png_of
 
 OURS = {'X-Painter': '1'}
@@ -446,6 +447,21 @@ def test_a_server_in_the_background_of_a_script_stops_and_says_so(tmp_path):
         env=os.environ | dict(PYTHONPATH=str(ROOT)))
     assert done.stdout == '0\n' and not done.stderr, done.stderr
     assert (tmp_path/'said').read_text().endswith('The painter has stopped\n')
+
+def test_a_browser_is_opened_when_the_server_answers_and_not_for_one_that_was_stopped(monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, 'open', lambda url: opened.append((url, httpx.get(url + '/healthz').json()['ok'])))
+    server = Served(painter_app(['landscapes_style'], shipped=False))
+    working, opening = (threading.Thread(target=f, args=a) for f, a in ((server.work, ()), (open_browser, [server])))
+    opening.start()
+    working.start()
+    opening.join(60)
+    assert opened == [(server.url, True)]
+    server.should_exit = True
+    working.join(60)
+    server.started = False
+    open_browser(server)
+    assert len(opened) == 1 and not working.is_alive()
 
 def test_in_a_notebook():
     sketch = Painter('landscapes_style').show(height=300)

@@ -6,13 +6,14 @@ from PIL import Image
 from conftest import ROOT
 from gaugan_fastai.core import InputError, LabelSpace
 from gaugan_fastai.data.landscapes import landscape_labels
+from gaugan_fastai.drawer import Drawer, read_style, style_of
 from gaugan_fastai.easel import Easel, Pace, Wish
 from gaugan_fastai.guard import Guard, allowed_names, answer_headers, error_body, refused_for, regions_of, retry_after, whole_number
 from gaugan_fastai.models.oasis import OASISGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pretrained import save_pretrained
-from gaugan_fastai.shelf import Drawer, Shelf, Shelved, check_size, described_by, example_maps, style_of
+from gaugan_fastai.shelf import Shelf, Shelved, check_size, described_by, example_maps
 from gaugan_fastai.uploads import Limits, Refusal, ids_of, map_limits, map_of, mark_words, marked, open_upload, photo_limits, photo_of, png_of
 from hostile import KINDS, hostile_files, png
 
@@ -185,6 +186,14 @@ def test_sizes():
     check_size(free, (32, 512))
     check_size(fixed, (64, 64))
     for entry, hw in ((free, (33, 32)), (free, (1024, 512)), (fixed, (32, 32))): says(check_size, entry, hw, status=400)
+
+def test_a_photo_has_one_name_and_its_style_lies_in_the_drawer():
+    entry, drawer, photo = Shelved('z', Painter('landscapes_style')), Drawer(), noise(80, 64)
+    name = read_style(entry, drawer, photo.copy())
+    assert torch.equal(drawer.find('z', name), entry.painter.encode(photo))
+    assert read_style(entry, drawer, photo.copy()) == name != read_style(entry, drawer, noise(64, 80))
+    read_style(entry, drawer, large := noise(1500, 1200))
+    assert max(large.size) == 1024   # a painter keeps the last photos
 
 def test_styles_of_regions():
     entry, drawer = Shelved('noisy', small(OASISGenerator, z_dim=4)), Drawer()

@@ -20,7 +20,7 @@ KNOWN_CIRCLES = set()
 KNOWN_DOUBLES = set()
 KNOWN_PRIVATE = set()
 LONG_LINES, DENSE_LINES = 0, 0
-LONG_MODULES = 4
+LONG_MODULES = 0
 
 def test_no_circle(found):
     assert set(found['circles of imports']) - KNOWN_CIRCLES == set(), 'modules import each other: move what both need below them'
@@ -97,10 +97,10 @@ THERE = """PairedDataLoaders SPADEGenerator spade_learner sean_learner pix2pix_l
     load_original from_pretrained save_pretrained""".split()
 
 def _public():
-    "(module, name, what it is) of all that is public, but for the command line, what reads its options, and the app"
+    "(module, name, what it is) of all that is public, but for the command line, what reads its options, the app and its server"
     import gaugan_fastai
     for o in pkgutil.walk_packages(gaugan_fastai.__path__, 'gaugan_fastai.'):
-        if o.ispkg or o.name.split('.')[-1] in ('cli', 'options', 'app', 'all', '_modidx'): continue
+        if o.ispkg or o.name.split('.')[-1] in ('cli', 'options', 'app', 'serving', 'all', '_modidx'): continue
         mod = importlib.import_module(o.name)
         for name in mod.__all__: yield o.name, name, getattr(mod, name)
 

@@ -15,7 +15,9 @@ from gaugan_fastai.layers import refresh_spectral
 from gaugan_fastai.models.spade import SPADEGenerator
 from gaugan_fastai.fast.choice import can_be_exact, ways
 from gaugan_fastai.fast.modulation import norm_stats, repeats_enough, spade_exact
-from gaugan_fastai.patterns import LabelPlan, Patterns, RowSum, label_conv, number, number_tuples
+from gaugan_fastai.labelconv import label_conv, spread
+from gaugan_fastai.patterns import LabelPlan, Patterns
+from gaugan_fastai.rowsum import RowSum, number, number_tuples
 from gaugan_fastai.spade import SPADE, LabelMaps
 
 pytestmark = pytest.mark.numeric
@@ -117,6 +119,16 @@ def test_label_conv_is_the_convolution_of_the_onehot(o, conv):
     torch.testing.assert_close(exact, dense)
     g = torch.randn_like(dense)
     for a, b in zip(*(torch.autograd.grad((o*g).sum(), (weight, bias)) for o in (exact, dense))): torch.testing.assert_close(a, b)
+
+def test_spread_is_a_look_up_whose_gradient_adds_up_all_pixels_of_a_pattern():
+    seg, _ = voronoi(2, (9, 12), 4)
+    found = Patterns(seg, 4)
+    rows = torch.randn(len(found), 3, dtype=torch.float64, requires_grad=True)
+    ours, plain = spread(rows, found), rows[found.index].permute(0, 3, 1, 2)
+    assert torch.equal(ours, plain) and ours.is_contiguous(memory_format=torch.channels_last)
+    g = torch.randn_like(plain)
+    a, b = (torch.autograd.grad((o*g).sum(), rows)[0] for o in (ours, plain))
+    torch.testing.assert_close(a, b)
 
 def test_label_conv_says_what_is_wrong():
     seg, edges = voronoi(1, (8, 8), 5)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from gaugan_fastai.fast.strokes import (Lineage, GrownPatterns, PatternRows, StyledRows, around, can_follow,
-    in_blocks, lineage_of, numbered_after, plan_after, products)
-from gaugan_fastai.fast import strokes
+from gaugan_fastai.fast.lineage import Lineage, GrownPatterns, around, lineage_of, numbered_after, plan_after
+from gaugan_fastai.fast.strokes import PatternRows, StyledRows, can_follow, in_blocks, products
+from gaugan_fastai.fast import lineage
 from gaugan_fastai.labelmaps import LabelMaps
 from gaugan_fastai.models.sean_generator import SEANGenerator
 from gaugan_fastai.models.spade import SPADEGenerator
@@ -81,7 +81,7 @@ def test_a_map_of_another_shape_or_with_edges_begins_anew():
     assert plan_after(old, ids[:, :4]) is None and plan_after(old, ids, ids == 1) is None and plan_after(old, ids) is not None
 
 def test_patterns_that_went_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr(strokes, 'more', 100)
+    monkeypatch.setattr(lineage, 'more', 100)
     ids, rng, anew = torch.zeros(1, 32, 32, dtype=torch.long), np.random.default_rng(0), 0
     plan = LabelPlan(ids, None, 9)
     plan.plan((32, 32))

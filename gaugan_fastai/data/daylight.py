@@ -10,7 +10,8 @@ import math
 from functools import lru_cache
 import numpy as np
 from ..core import InputError
-from .canvas import check_seed, rng_of, season_and_hour
+from .canvas import check_seed, season_and_hour
+from .drawing import rng_of
 
 # %% ../../nbs/a2_data.daylight.ipynb #973f0add
 seasons = ('spring', 'summer', 'autumn', 'winter')

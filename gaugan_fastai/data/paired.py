@@ -12,9 +12,10 @@ import concurrent.futures as futures, math, os, random
 from fastai.vision.all import *
 from ..basics import arg
 from ..core import *
+from .drawing import landscape_labels
 from ..inputs import inputs_of, map_inputs, names_of, input_args, switched_on
 from .blocks import *
-from .landscapes import draw_landscape, landscape_labels
+from .landscapes import draw_landscape
 from .layouts import *
 from .planned import PlannedDL
 from .transforms import *

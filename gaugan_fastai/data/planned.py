@@ -9,8 +9,9 @@ __all__ = ['spade_sums', 'plan_for_spade', 'PlannedDL']
 from fastai.vision.all import *
 from torch.utils.data import get_worker_info
 from ..core import InputError, TensorSegmap
+from ..fast.cargo import carried, carry
 from ..inputs import map_inputs
-from ..labelmaps import LabelMaps, carried, carry
+from ..labelmaps import LabelMaps
 from ..fast.modulation import repeats_enough
 
 # %% ../../nbs/b9_data.planned.ipynb #02d00009

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 from fastai.vision.all import *
 from ..basics import InputError, arg
+from .blocks import PhotoBlock
+from .canvas import draw_layout
 from .daylight import draw_style
-from .landscapes import draw_layout, render
-from .paired import Kept, PhotoBlock, mark_of
+from .landscapes import render
+from .layouts import mark_of
 from .transforms import *
 from ..files import pictures_in
 from ..options import Option, part

@@ -8,8 +8,8 @@ __all__ = ['packed', 'unpacked', 'Cargo', 'Carrying', 'CarryingSegmap', 'Carryin
 # %% ../../nbs/ba_fast.cargo.ipynb #188a57d2
 import io, pickle, torch
 from itertools import accumulate
+from ..basics import recorded
 from ..core import TensorEdges, TensorSegmap
-from ..patterns import recorded
 
 # %% ../../nbs/ba_fast.cargo.ipynb #b39d0aa0
 class _Packer(pickle.Pickler):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 
+from ..basics import recorded
 from ..core import InputError
-from ..patterns import recorded
 
 # %% ../../nbs/b0_fast.choice.ipynb #b21fcff1
 _exact = ContextVar('exact', default=None)

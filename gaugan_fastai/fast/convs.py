@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .choice import asks_gradient, in_float32, on_cpu, rebuilt
 from .memory import Remember
 from .sigma import own_spectral
-from ..patterns import works
+from ..rowsum import works
 
 # %% ../../nbs/b5_fast.convs.ipynb #0f0d5350
 def _patches(x, ks, padding): return F.unfold(x, ks, padding=padding).transpose(0, 1).flatten(1)

@@ -14,9 +14,10 @@ from torch.autograd.function import once_differentiable
 from fastcore.all import *
 
 from .choice import asks_gradient, hooked
-from .memory import Remember
-from ..patterns import SizePlan, spread
-from .pixels import flat, fold, modulate, modulated, norm_stats, workspace
+from .memory import Remember, workspace
+from ..labelconv import spread
+from ..patterns import SizePlan
+from .pixels import flat, fold, modulate, modulated, norm_stats
 from .strokes import PatternRows, can_follow
 
 _all_ = ['Remember']

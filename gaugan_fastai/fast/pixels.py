@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .memory import *
-from ..patterns import works
+from ..rowsum import works
 
 _all_ = ['workspace', 'Scratch', 'kept_memory']
 

@@ -8,7 +8,8 @@ __all__ = ['halved', 'pooled_conv', 'pooled_patterns', 'pooled_label_conv', 'poo
 # %% ../../nbs/b4_fast.reads.ipynb #72584280
 import torch, torch.nn.functional as F
 from .choice import by_patterns
-from ..patterns import Patterns, label_conv, spread
+from ..labelconv import label_conv, spread
+from ..patterns import Patterns
 
 # %% ../../nbs/b4_fast.reads.ipynb #39a664d1
 def halved(

@@ -12,13 +12,15 @@ from itertools import chain
 from torch.nn import functional as F
 from types import SimpleNamespace
 
+from ..basics import recorded
 from .choice import asks_gradient
 from .convs import packed_matrix, rows_times
 from .memory import Remember
 from .modulation import modulation_cheapest
 from .pixels import modulate, modulated, norm_stats
 from .strokes import PatternRows, StyledRows, can_follow
-from ..patterns import Patterns, RowSum, SizePlan, number, number_tuples, recorded
+from ..patterns import Patterns, SizePlan
+from ..rowsum import RowSum, number, number_tuples
 
 # %% ../../nbs/b8_fast.regions.ipynb #fb4d361d
 def _occurring(ids, n):

@@ -15,9 +15,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from .choice import in_float32, rebuilt
 from .convs import PackedConv2d, PatchConv2d, is_plain_conv
-from .memory import Remember
-from .pixels import Scratch, workspace
-from ..patterns import works
+from .memory import Remember, Scratch, workspace
+from ..rowsum import works
 
 # %% ../../nbs/b6_fast.winograd.ipynb #6997558c
 _Bt = {2: [[1,0,-1,0], [0,1,1,0], [0,-1,1,0], [0,1,0,-1]],

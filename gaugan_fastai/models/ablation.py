@@ -16,7 +16,8 @@ from fastai.vision.all import Callback, CancelValidException, set_seed
 from fastcore.all import *
 from scipy.stats import t as student
 
-from ..callbacks import ModelAverage, TimeBudget
+from ..budget import TimeBudget
+from ..callbacks import ModelAverage
 from ..core import InputError, choose
 from ..critics import MultiScaleCritic
 from ..inputs import n_read

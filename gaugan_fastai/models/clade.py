@@ -15,13 +15,12 @@ from torch.nn import functional as F
 from fastcore.all import *
 
 from ..clade import CLADE, ClassAffine, conv_name, positional_map
-from ..basics import InputError, arg, check_whole, choose
+from ..basics import InputError, arg, check_whole, choose, recorded
 from ..finetune import class_rows
 from ..inputs import input_args, input_columns, input_named, n_read
 from ..learner import SynthesisLearner
 from .spade import norm_learner
 from .trunk import Trunk, block_channels, trunk_config
-from ..patterns import recorded
 from ..spade import ResBlk
 
 # %% ../../nbs/64_models.clade.ipynb #11c00009

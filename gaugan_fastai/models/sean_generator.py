@@ -12,10 +12,10 @@ from fastcore.all import *
 from fastai.vision.all import Tensor, cast
 
 from ..ace import SEANResBlk
+from ..basics import as_plain, recorded
 from ..core import InputError, check_whole
 from ..critics import MultiScaleCritic
 from .spade import SPADEGenerator
-from ..patterns import as_plain, recorded
 from ..safe import check_finite
 from ..sean import NoiseMaps, RegionEncoder, StyleCodes
 

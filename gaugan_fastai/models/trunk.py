@@ -14,14 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.all import *
 
-from ..basics import InputError, arg
+from ..basics import InputError, arg, recorded
+from ..fast.memory import Scratch
 from ..inputs import names_of
 from ..labelmaps import label_maps, named_inputs
 from ..layers import fold_spectral, init_xavier, leaky, refresh_spectral
 from ..fast.choice import hooked, rebuilt
-from ..patterns import recorded
-from ..fast.pixels import Scratch
-from ..fast.pixels import Scratch
 from ..registry import shape_of
 from ..safe import check_finite
 from ..spade import ResBlk
