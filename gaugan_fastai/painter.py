@@ -53,10 +53,10 @@ class Painter(Wishes):
 @patch(as_prop=True)
 def takes(self:Painter):
     "Names of the arguments beside the map that change its pictures; 'style' where it can read a photo"
-    z = ['style']*('encoder' in self.gen.__dict__) + ['seed']
-    known = dict(codes=['style', 'style_map', 'codes'], z=z, chance=['seed'])
+    known = dict(codes=['style', 'style_map', 'codes'], z=['style']*('encoder' in self.gen.__dict__))
+    chance = ['seed']*self.drawn
     options = [o.name for o in painting_options(type(self.gen))]
-    return (*known.get(self.styles, []), *options, *(o.source for o in inputs_of(self.gen)))
+    return (*known.get(self.styles, []), *chance, *options, *(o.source for o in inputs_of(self.gen)))
 
 @patch
 def __repr__(self:Painter):

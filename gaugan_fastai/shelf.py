@@ -14,11 +14,11 @@ from PIL import Image
 from fastcore.basics import patch
 from .core import InputError, resize_map
 from .data.landscapes import landscape_labels
-from .encoder import as_style
 from .inputs import inputs_of
 from .originals import on_meta
 from .painter import Painter, model_folder, recent
 from .pretrained import network_folders
+from .prior import attach_prior
 from .registry import network_named, painting_options
 from .uploads import Refusal
 from .weights import shipped_data, shipped_weights
@@ -35,7 +35,8 @@ def described_by(
     folder, # With `model.json`
 ) -> tuple: # A network without numbers, with its `card`; what the card says of the classes
     "Read a card and build what it describes, without weights; raise `InputError` for a card that describes no painter"
-    file = Path(folder)/'model.json'
+    folder = Path(folder)
+    file = folder/'model.json'
     try: card = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as e: raise InputError(f'{file} cannot be read ({type(e).__name__})') from e
     known = network_named(card.get('model')) if isinstance(card, dict) else None
@@ -44,6 +45,7 @@ def described_by(
         raise InputError(f'{file} describes nothing that paints label maps', 'choose another model')
     gen = on_meta(known.cls, card['config'])
     gen.card = card
+    attach_prior(gen, folder, dict(card.get('sha256', {})))   # a small file, which says whether seeds draw
     if card.get('encoder'): gen.__dict__['encoder'] = None   # there is one, which is not read yet
     return gen, labels
 
@@ -229,9 +231,9 @@ class Drawer:
 def _find(entry, drawer, name):
     "The style of a name: z `[Z]` or codes `[K,S]`"
     painter, seed = entry.painter, name.removeprefix('seed:')
-    if painter.styles != 'z' or seed == name: return drawer.find(entry.name, name)
+    if not painter.drawn or painter.styles == 'chance' or seed == name: return drawer.find(entry.name, name)
     if not seed.isdecimal() or len(seed) > 18: raise Refusal(400, f'{name[:40]!r} is not a style', 'write seed:NUMBER')
-    return as_style(painter.gen, None, painter.gen.z_dim, int(seed))[0]
+    return painter.styles_for(seed=int(seed))[0][0]
 
 def _row(entry, style, i):
     "What a style says of class i"
@@ -265,7 +267,7 @@ def style_of(
     painter, find = entry.painter, lambda o: _find(entry, drawer, o)
     if painter.styles is None and (style or regions):
         raise Refusal(400, f'the model {entry.name} has one style', 'leave style and regions out')
-    chance = dict(seed=seed or None) if painter.styles == 'z' and style is None else {}
+    chance = dict(seed=seed or None) if painter.drawn and style is None else {}
     [res] = painter.styles_for(None if style is None else find(style), **chance)
     if not regions: return res
     usual = _rows(entry, res)
