@@ -71,7 +71,7 @@ def __call__(self:Painter,
     style=None, # A photo; with z also a vector `[z_dim]`. None: the style that `seed` draws, or the usual codes
     codes=None, # Codes `[K,S]`, a list of them (one a block), or a dict: class -> codes that have its style
     instances=None, # For a model with instance edges: its instance map, a file, PIL image, array or tensor `[H,W]`
-    seed:int=0, # With z, or a model that draws by chance: what is drawn
+    seed:int=0, # With z, a prior of codes, or a model that draws as it paints: what is drawn
     size=None, # (H,W) of the picture; None: about as large as in training, in the shape of the map
     style_map=None, # Label map of the photo `style`
     ids=None, # What the numbers of arrays are, see `read`
