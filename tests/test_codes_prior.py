@@ -290,6 +290,21 @@ def test_the_tool_makes_one(drawn_model):
     assert sorted(segmap.unique().tolist()) == gen.prior.shows[0].nonzero()[:, 0].tolist()
 
 @pytest.mark.usefixtures('tools')
+def test_rules_of_lending(drawn_model, capsys):
+    import score_lenders, style_prior
+    one, *_, used = prior(), *score_lenders.rules.values()
+    filled = one.fill(one.codes)
+    for i, k in (~one.shows[:, :-1]).nonzero().tolist():
+        assert torch.equal(one.codes[score_lenders.lender(used, one, i, k), k], filled[i, k]), 'the last rule is that of the prior'
+    for rule in score_lenders.rules.values():
+        lenders = {(i, k): score_lenders.lender(rule, one, i, k) for i, k in (one.shows & (one.shows.sum(0) > 1)).nonzero().tolist()}
+        assert all(i != j and one.shows[j, k] for (i, k), j in lenders.items())
+    with pytest.raises(InputError, match='has no prior of codes'): score_lenders.main([str(drawn_model)])
+    style_prior.main([str(drawn_model), '--scenes', '20'])
+    score_lenders.main([str(drawn_model)])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2 + len(score_lenders.rules)
+
+@pytest.mark.usefixtures('tools')
 def test_scores_of_what_is_drawn(drawn_model):
     import score_landscapes
     from types import SimpleNamespace

@@ -7,6 +7,7 @@ __all__ = ['CodesPrior']
 
 # %% ../../nbs/55_models.codes_prior.ipynb #1305cc94
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from ..core import InputError
@@ -47,46 +48,52 @@ class CodesPrior:
         what = f'a CodesPrior with codes [K,S] = {has} is none for a {type(model).__name__} with {wants}'
         raise InputError(what, 'both must have the same n_classes and style_dim')
 
-    def distances(self,
-        codes:Tensor, # `[B,K,S]`; zeros for classes without a code
-    ) -> Tensor: # `[B,N]`, on the CPU
-        "Say how far codes are from those of each photo; a class that the photo lacks counts as two by chance"
-        same_shape(codes, self.codes)
-        codes, has = codes.detach().cpu().float(), codes.any(-1).cpu()[:, None]
-        between = zip(codes.unbind(1), self.codes.unbind(1))
-        exact = 'donot_use_mm_for_euclid_dist'   # the same for one row and for many
-        far = torch.stack([torch.cdist(a, b, compute_mode=exact) for a, b in between], -1)**2
-        return (torch.where(self.shows, far/self.spread.clamp_min(1e-12), 2.)*has).sum(-1)
+# %% ../../nbs/55_models.codes_prior.ipynb #68f88b17
+@patch
+def distances(self:CodesPrior,
+    codes:Tensor, # `[B,K,S]`; zeros for classes without a code
+) -> Tensor: # `[B,N]`, on the CPU
+    "Say how far codes are from those of each photo; a class that the photo lacks counts as two by chance"
+    same_shape(codes, self.codes)
+    codes, has = codes.detach().cpu().float(), codes.any(-1).cpu()[:, None]
+    between = zip(codes.unbind(1), self.codes.unbind(1))
+    exact = 'donot_use_mm_for_euclid_dist'   # the same for one row and for many
+    far = torch.stack([torch.cdist(a, b, compute_mode=exact) for a, b in between], -1)**2
+    return (torch.where(self.shows, far/self.spread.clamp_min(1e-12), 2.)*has).sum(-1)
 
-    def fill(self,
-        codes:Tensor, # `[B,K,S]`; zeros for classes without a code
-    ) -> Tensor: # `[B,K,S]`, where they were; zeros are left for classes that no photo shows
-        "Give each class without a code that of the nearest photo which shows it"
-        far = self.distances(codes)[..., None]
-        lender = far.where(self.shows, torch.inf).argmin(1)
-        lent = self.codes[lender, torch.arange(codes.shape[1])]
-        return torch.where(codes.any(-1, keepdim=True), codes, lent.to(codes))
+# %% ../../nbs/55_models.codes_prior.ipynb #84bb593c
+@patch
+def fill(self:CodesPrior,
+    codes:Tensor, # `[B,K,S]`; zeros for classes without a code
+) -> Tensor: # `[B,K,S]`, where they were; zeros are left for classes that no photo shows
+    "Give each class without a code that of the nearest photo which shows it"
+    far = self.distances(codes)[..., None]
+    lender = far.where(self.shows, torch.inf).argmin(1)
+    lent = self.codes[lender, torch.arange(codes.shape[1])]
+    return torch.where(codes.any(-1, keepdim=True), codes, lent.to(codes))
 
-    def draw(self,
-        n:int=1, # How many
-        generator:torch.Generator=None, # Source of the random numbers; None: torch's own
-    ) -> Tensor: # `[n,K,S]`, on the CPU
-        "Draw styles: pick a photo, and fill what it lacks"
-        device = 'cpu' if generator is None else generator.device
-        i = torch.randint(len(self), (n,), generator=generator, device=device).cpu()
-        return self.fill(self.codes[i])
+@patch
+def draw(self:CodesPrior,
+    n:int=1, # How many
+    generator:torch.Generator=None, # Source of the random numbers; None: torch's own
+) -> Tensor: # `[n,K,S]`, on the CPU
+    "Draw styles: pick a photo, and fill what it lacks"
+    device = 'cpu' if generator is None else generator.device
+    i = torch.randint(len(self), (n,), generator=generator, device=device).cpu()
+    return self.fill(self.codes[i])
 
-    @classmethod
-    def of(cls,
-        model, # A generator with codes of classes, or a learner of one
-        batches, # Of (segmap, photo), such as `dls.train`; natural photos, each class in the light of the same day
-        n:int=256, # Photos at most
-    ):
-        "Read the codes of photos; raises `InputError` for a model that reads none, and where there are no photos"
-        if hasattr(model, 'painting'):
-            with model.painting() as gen: return cls.of(gen, batches, n)
-        if hasattr(model, 'encode_shown'): return cls(encode_all(frozen(model), batches, n))
-        what = f'a {type(model).__name__} reads no codes of classes'
-        raise InputError(what, 'give a generator that does, such as a SEANGenerator')
+# %% ../../nbs/55_models.codes_prior.ipynb #868ad884
+@patch(cls_method=True)
+def of(cls:CodesPrior,
+    model, # A generator with codes of classes, or a learner of one
+    batches, # Of (segmap, photo), such as `dls.train`; natural photos, each class in the light of the same day
+    n:int=256, # Photos at most
+):
+    "Read the codes of photos; raises `InputError` for a model that reads none, and where there are no photos"
+    if hasattr(model, 'painting'):
+        with model.painting() as gen: return cls.of(gen, batches, n)
+    if hasattr(model, 'encode_shown'): return cls(encode_all(frozen(model), batches, n))
+    what = f'a {type(model).__name__} reads no codes of classes'
+    raise InputError(what, 'give a generator that does, such as a SEANGenerator')
 
 register_prior('codes', CodesPrior)
