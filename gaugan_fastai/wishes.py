@@ -168,9 +168,9 @@ def _named(what, item): return str(item) if isinstance(item, (str, Path)) else w
 
 @patch
 def _codes_for(self:Wishes, asked, style, codes, style_map, ids, seed, samples):
-    """Codes `[1,K,S]`, or lists of them, one a block: of all classes from one place, and of those in a dict from others.
+    """Codes `[1,K,S]` (or a list, one a block): of all classes from one place, and of those in a dict from others.
 
-    There is one for each seed, or one that was not drawn."""
+    There are as many as samples."""
     chance = [o for o in asked if o in ('seed', 'samples')]
     what = 'the model has a style for each class, none by chance'
     if chance and not self.drawn: raise InputError(what, _leave(chance), chance[0])

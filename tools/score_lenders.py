@@ -15,7 +15,9 @@ from gaugan_fastai.data.daylight import draw_style
 from gaugan_fastai.pretrained import from_pretrained
 from style_prior import FIRST
 
-def mean_of(far, both): return torch.where(both.any(-1), (far*both).sum(-1)/both.sum(-1).clamp_min(1), torch.inf)
+def mean_of(far, both):
+    total, n = (far*both).sum(-1), both.sum(-1)
+    return torch.where(n > 0, total/n.clamp_min(1), torch.inf)
 
 # name -> how far each photo is, from squared distances `[N,K]` (plain, in variances), the classes that both show
 # and those that the asking photo shows, `[N,K]` and `[K]`
@@ -41,7 +43,8 @@ def score(rule, prior, days):
     there = prior.shows & (prior.shows.sum(0) > 1)   # somebody can lend it
     asked = [(i, k) for i, k in there.nonzero().tolist() if k]
     lent = [(i, k, lender(rule, prior, i, k)) for i, k in asked]
-    code = [((prior.codes[i, k] - prior.codes[j, k])**2).sum().item()/prior.spread[k].item() for i, k, j in lent]
+    def off(i, k, j): return ((prior.codes[i, k] - prior.codes[j, k])**2).sum()/prior.spread[k]
+    code = [off(*o).item() for o in lent]
     lights = np.array([[o['light'], o['ambient'], o['sky'], o['horizon']] for o in days])
     light = [abs(lights[i] - lights[j]).mean() for i, _, j in lent]
     season = [days[i]['season'] == days[j]['season'] for i, _, j in lent]
@@ -52,7 +55,8 @@ def main(argv=None):
     p.add_argument('model', help='folder with weights and a prior of codes')
     a = p.parse_args(argv)
     prior = getattr(from_pretrained(a.model), 'prior', None)
-    if not hasattr(prior, 'fill'): raise InputError(f'{a.model} has no prior of codes', 'tools/style_prior.py makes one')
+    what = f'{a.model} has no prior of codes'
+    if not hasattr(prior, 'fill'): raise InputError(what, 'tools/style_prior.py makes one')
     days = [draw_style(FIRST + i) for i in range(len(prior))]
     print('| lender | code | light | same season |\n|---|---|---|---|')
     for name, rule in rules.items():

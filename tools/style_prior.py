@@ -28,14 +28,16 @@ def scenes(n, size):
         yield torch.from_numpy(segmap)[None].long(), torch.from_numpy(photo).permute(2, 0, 1)[None]/127.5 - 1
 
 # how the styles of scenes are read
-reads = {StylePrior: lambda gen, pairs, n: StylePrior.of(gen, [photo[0] for _, photo in pairs]), CodesPrior: CodesPrior.of}
+def of_photos(gen, pairs, n): return StylePrior.of(gen, [photo[0] for _, photo in pairs])
+reads = {StylePrior: of_photos, CodesPrior: CodesPrior.of}
 
 def add_prior(folder, n):
     "Write the model of a folder anew with a prior beside its weights, in the weights' own precision"
     gen, before = from_pretrained(folder), (folder/'model.safetensors').read_bytes()
     half = any(v.dtype == torch.float16 for v in load_file(folder/'model.safetensors').values())
     card = {k: v for k, v in gen.card.items() if k not in BY_ITSELF}
-    prior = reads[prior_class(gen)](gen, scenes(n, gen.size or tuple(gen.card['size'])), n)
+    pairs = scenes(n, gen.size or tuple(gen.card['size']))
+    prior = reads[prior_class(gen)](gen, pairs, n)
     save_pretrained(gen, folder, half=half, prior=prior, **card)
     if before == (folder/'model.safetensors').read_bytes(): return prior
     raise InputError(f'{folder}: the weights changed, take them from git')
