@@ -94,6 +94,7 @@ from .models.oasis import *
 from .models.style import *
 from .prior import *
 from .styles import *
+from .models.codes_prior import *
 from .originals import *
 from .pretrained import *
 from .sharing import *

@@ -10,7 +10,6 @@ import hashlib, torch
 import numpy as np
 from threading import Lock
 from PIL import Image
-from .encoder import as_style
 from .uploads import Refusal
 from .wishes import recent
 
@@ -68,9 +67,9 @@ def read_style(
 def _find(entry, drawer, name):
     "The style of a name: z `[Z]` or codes `[K,S]`"
     painter, seed = entry.painter, name.removeprefix('seed:')
-    if painter.styles != 'z' or seed == name: return drawer.find(entry.name, name)
+    if not painter.drawn or painter.styles == 'chance' or seed == name: return drawer.find(entry.name, name)
     if not seed.isdecimal() or len(seed) > 18: raise Refusal(400, f'{name[:40]!r} is not a style', 'write seed:NUMBER')
-    return as_style(painter.gen, None, painter.gen.z_dim, int(seed))[0]
+    return painter.styles_for(seed=int(seed))[0][0]
 
 def _row(entry, style, i):
     "What a style says of class i"
@@ -104,7 +103,7 @@ def style_of(
     painter, find = entry.painter, lambda o: _find(entry, drawer, o)
     if painter.styles is None and (style or regions):
         raise Refusal(400, f'the model {entry.name} has one style', 'leave style and regions out')
-    chance = dict(seed=seed or None) if painter.styles == 'z' and style is None else {}
+    chance = dict(seed=seed or None) if painter.drawn and style is None else {}
     [res] = painter.styles_for(None if style is None else find(style), **chance)
     if not regions: return res
     usual = _rows(entry, res)

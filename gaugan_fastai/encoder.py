@@ -148,17 +148,20 @@ def encode(
 
 # %% ../nbs/34_encoder.ipynb #37aa0002
 def draw_styles(
-    model, # Generator with `z_dim`; where it has a `prior` (lesson 37), that is drawn from
+    model, # Generator with `z_dim` or a `prior` (lessons 37, 55); where it has one, that is drawn from
     n:int=1, # How many
     generator:torch.Generator=None, # Source of the random numbers; None: torch's own
     device=None, # Where they should lie; None: where they are drawn
     z_dim:int=None, # Length of the vectors; None: `model.z_dim`
-) -> Tensor: # `[n,z_dim]`
-    "Draw styles by chance: from the model's prior, or from N(0, 1) where it has none"
+) -> Tensor: # `[n,z_dim]`; codes `[n,K,S]` of a prior of codes
+    "Draw styles by chance: from the model's prior, or from N(0, 1) where it has none; `InputError` without z"
     prior = getattr(model, 'prior', None)
     if prior is not None: return prior.draw(n, generator).to(device)
+    z_dim = z_dim or getattr(model, 'z_dim', None)
+    what = f'a {type(model).__name__} without a prior has no styles to draw'
+    if not z_dim: raise InputError(what, 'save it with prior=, or give it a style')
     where = device if generator is None else generator.device
-    return torch.randn(n, z_dim or model.z_dim, generator=generator, device=where).to(device)
+    return torch.randn(n, z_dim, generator=generator, device=where).to(device)
 
 # %% ../nbs/34_encoder.ipynb #37aa0004
 def as_style(

@@ -53,10 +53,10 @@ class Painter(Wishes):
 @patch(as_prop=True)
 def takes(self:Painter):
     "Names of the arguments beside the map that change its pictures; 'style' where it can read a photo"
-    z = ['style']*('encoder' in self.gen.__dict__) + ['seed']
-    known = dict(codes=['style', 'style_map', 'codes'], z=z, chance=['seed'])
+    known = dict(codes=['style', 'style_map', 'codes'], z=['style']*('encoder' in self.gen.__dict__))
+    chance = ['seed']*self.drawn
     options = [o.name for o in painting_options(type(self.gen))]
-    return (*known.get(self.styles, []), *options, *(o.source for o in inputs_of(self.gen)))
+    return (*known.get(self.styles, []), *chance, *options, *(o.source for o in inputs_of(self.gen)))
 
 @patch
 def __repr__(self:Painter):
@@ -71,7 +71,7 @@ def __call__(self:Painter,
     style=None, # A photo; with z also a vector `[z_dim]`. None: the style that `seed` draws, or the usual codes
     codes=None, # Codes `[K,S]`, a list of them (one a block), or a dict: class -> codes that have its style
     instances=None, # For a model with instance edges: its instance map, a file, PIL image, array or tensor `[H,W]`
-    seed:int=0, # With z, or a model that draws by chance: what is drawn
+    seed:int=0, # With z, a prior of codes, or a model that draws as it paints: what is drawn
     size=None, # (H,W) of the picture; None: about as large as in training, in the shape of the map
     style_map=None, # Label map of the photo `style`
     ids=None, # What the numbers of arrays are, see `read`

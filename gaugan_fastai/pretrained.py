@@ -12,7 +12,7 @@ from importlib.metadata import version
 from fastcore.all import *
 
 from .core import InputError, LabelSpace
-from .prior import StylePrior
+from .prior import attach_prior, prior_file
 from .hub import hub_folder, hub_name
 from .originals import *
 from .registry import network_named, network_of, networks
@@ -58,8 +58,6 @@ def _check_pair(generator, encoder):
             f'{type(generator).__name__} with z_dim={wants}', 'both must have the same z_dim')
 
 # %% ../nbs/75_pretrained.ipynb #37bb0002
-_prior_file = 'prior.safetensors'
-
 def _prior_data(model, prior): return pack_weights(prior.check_fits(model).tensors(), 'the prior', half=True)
 
 # %% ../nbs/75_pretrained.ipynb #37bb0004
@@ -105,7 +103,7 @@ def save_pretrained(
     training:str='not stated', # A sentence or two: data, size, steps, losses
     encoder=None, # The generator's `StyleEncoder`, for `folder/encoder`; None takes `model.encoder`, if it has one
     half:bool=False, # Write numbers of 16 bits: half the size, three digits
-    prior=None, # The `StylePrior` that styles are drawn from; None takes `model.prior`, if it has one
+    prior=None, # The `StylePrior` or `CodesPrior` that styles are drawn from; None takes `model.prior`, if it has one
     **card, # Anything else for the card that JSON can hold: scores, source, ...
 ) -> Path: # The folder
     """Write weights and card; raise `InputError` for what could not be read back, and numbers that are none.
@@ -123,8 +121,8 @@ def save_pretrained(
         about |= dict(encoder='encoder', sha256=about['sha256'] | {'encoder/model.safetensors': checksum(data)})
     prior = prior or getattr(model, 'prior', None)
     if prior:
-        files[folder/_prior_file] = data = _prior_data(model, prior)
-        about['sha256'] = about['sha256'] | {_prior_file: checksum(data)}
+        files[folder/prior_file] = data = _prior_data(model, prior)
+        about['sha256'] = about['sha256'] | {prior_file: checksum(data)}
     write_together(files | {folder/'model.json': _card_text(about)})
     return folder
 
@@ -175,13 +173,6 @@ def _encoder_of(folder, name, sha256):
     what = f'{folder/name} is not the encoder that was saved with this generator (another checksum)'
     raise InputError(what, 'save the two again')
 
-# %% ../nbs/75_pretrained.ipynb #37cc0002
-def _attach_prior(model, folder, sha256):
-    "Set `model.prior` from the file in a folder; it is not a part of the model's state"
-    file = folder/_prior_file
-    tensors = read_weights(file, sha256)
-    model.prior = described(f'{file} holds no styles', lambda: StylePrior(**tensors)).check_fits(model)
-
 # %% ../nbs/75_pretrained.ipynb #37cc0004
 def attach_encoder(
     generator, # One that starts from z
@@ -214,7 +205,7 @@ def from_pretrained(
     model.card = card
     beside = card.get('encoder')
     if 'encoder' in card: attach_encoder(model, _encoder_of(folder, beside, sums.get(f'{beside}/model.safetensors')))
-    if _prior_file in sums: _attach_prior(model, folder, sums[_prior_file])
+    attach_prior(model, folder, sums)
     return with_labels(model, labels)
 
 # %% ../nbs/75_pretrained.ipynb #166c5ab0

@@ -21,6 +21,7 @@ from .originals import on_meta
 from .paintable import model_folder
 from .painter import Painter
 from .pretrained import network_folders
+from .prior import attach_prior
 from .registry import network_named
 from .uploads import Refusal
 from .weights import shipped_data, shipped_weights
@@ -39,7 +40,8 @@ def described_by(
     folder, # With `model.json`
 ) -> tuple: # A network without numbers, with its `card`; what the card says of the classes
     "Read a card and build what it describes, without weights; raise `InputError` for a card that describes no painter"
-    file = Path(folder)/'model.json'
+    folder = Path(folder)
+    file = folder/'model.json'
     try: card = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as e: raise InputError(f'{file} cannot be read ({type(e).__name__})') from e
     known = network_named(card.get('model')) if isinstance(card, dict) else None
@@ -48,6 +50,7 @@ def described_by(
         raise InputError(f'{file} describes nothing that paints label maps', 'choose another model')
     gen = on_meta(known.cls, card['config'])
     gen.card = card
+    attach_prior(gen, folder, dict(card.get('sha256', {})))   # a small file, which says whether seeds draw
     if card.get('encoder'): gen.__dict__['encoder'] = None   # there is one, which is not read yet
     return gen, labels
 

@@ -13,8 +13,8 @@ from fastai.vision.all import Tensor, patch
 from .basics import InputError, arg
 from .data.layouts import open_photo
 from .encoder import as_style
+from .options import painting_options
 from .pictures import fixed_size, is_file, library_ids
-from .registry import painting_options
 from .styles import check_codes, fill_codes, gather, read_codes
 
 # %% ../nbs/d3_wishes.ipynb #2a2c9959
@@ -64,6 +64,11 @@ def styles(self:Wishes):
     "Its styles: 'z' (a vector for a picture), 'codes' (one a class), 'chance' (drawn as it paints), or None (one)"
     return getattr(self.gen, 'styles', None)
 
+@patch(as_prop=True)
+def drawn(self:Wishes):
+    "Does chance have a say? For a z, in a model that draws as it paints, and for codes where a prior came along"
+    return self.styles in ('z', 'chance') or getattr(self.gen, 'prior', None) is not None
+
 # %% ../nbs/d3_wishes.ipynb #9aae067c
 def _about_the_file(e, labels):
     "The error of a label map in words for those who paint: its cure is about the file"
@@ -98,7 +103,7 @@ def styles_for(self:Wishes,
     "List what the arguments of a call mean: z `[1,z_dim]`, codes `[1,K,S]`, a seed, or None for a model of one style"
     given = dict(style=style, codes=codes, seed=seed, samples=samples, style_map=style_map)
     asked = [k for k, v in given.items() if v is not None]
-    if self.styles == 'codes': return [self._codes_for(asked, style, codes, style_map, ids)]
+    if self.styles == 'codes': return self._codes_for(asked, style, codes, style_map, ids, seed or 0, samples or 1)
     if self.styles == 'z': return self._z_for(asked, style, seed or 0, samples or 1)
     if self.styles == 'chance': return self._seeds_for(asked, seed or 0, samples or 1)
     what = f'the model has one style, it was trained without {arg("z_dim")}'
@@ -112,11 +117,16 @@ def _z_for(self:Wishes, asked, style, seed, samples):
     for_classes = [o for o in asked if o in ('codes', 'style_map')]
     what = 'the model has one style for a whole picture'
     if for_classes: raise InputError(what, _leave(for_classes), for_classes[0])
-    if style is None: return [as_style(self.gen, None, self.gen.z_dim, seed + i) for i in range(samples)]
+    if style is None: return self._draws(seed, samples)
     what = f'{arg("style")} says what is else drawn by chance'
     if len(asked) > 1: raise InputError(what, _leave(asked[1:]), asked[1])
     if isinstance(style, Tensor): return [as_style(self.gen, style, self.gen.z_dim)]
     return [self.encode(style)[None]]
+
+@patch
+def _draws(self:Wishes, seed, samples):
+    "What chance draws from each seed: z `[1,z_dim]`, or codes `[1,K,S]`"
+    return [as_style(self.gen, None, self.gen.z_dim, seed + i) for i in range(samples)]
 
 @patch
 def encode(self:Wishes,
@@ -157,10 +167,13 @@ def options_for(self:Wishes,
 def _named(what, item): return str(item) if isinstance(item, (str, Path)) else what
 
 @patch
-def _codes_for(self:Wishes, asked, style, codes, style_map, ids):
-    "Codes `[1,K,S]`, or a list of them, one a block: of all classes from one place, and of those in a dict from others"
+def _codes_for(self:Wishes, asked, style, codes, style_map, ids, seed, samples):
+    """Codes `[1,K,S]` (or a list, one a block): of all classes from one place, and of those in a dict from others.
+
+    There are as many as samples."""
     chance = [o for o in asked if o in ('seed', 'samples')]
-    if chance: raise InputError('the model has a style for each class, none by chance', _leave(chance), chance[0])
+    what = 'the model has a style for each class, none by chance'
+    if chance and not self.drawn: raise InputError(what, _leave(chance), chance[0])
     if style is None and style_map is not None:
         what = f'{_named("style_map", style_map)} is the map of a photo'
         raise InputError(what, f'pass {arg("style", word="PHOTO")}', 'style')
@@ -168,21 +181,31 @@ def _codes_for(self:Wishes, asked, style, codes, style_map, ids):
         cure = 'leave one out, or pass codes={CLASS: codes}'
         if style is not None: raise InputError('style and codes both give all styles', cure, 'codes')
         style, codes = codes, None
-    usual = getattr(self.gen, 'usual', None)
-    if isinstance(style, (list, tuple)): return [fill_codes(check_codes(self.gen, o), usual) for o in style]
-    start = self._start(style, style_map, ids, usual, codes)
-    return gather({k: check_codes(self.gen, o) for k, o in (codes or {}).items()}, start, self.labels.codes)
+    what = f'{arg("style" if "style" in asked else "codes")} says what is else drawn by chance'
+    if chance and style is not None: raise InputError(what, _leave(chance), chance[0])
+    if isinstance(style, (list, tuple)): return [[self._filled(check_codes(self.gen, o)) for o in style]]
+    sources = {k: check_codes(self.gen, o) for k, o in (codes or {}).items()}
+    starts = self._starts(style, style_map, ids, codes, seed, samples)
+    return [gather(sources, o, self.labels.codes) for o in starts]
 
 # %% ../nbs/d3_wishes.ipynb #5b626f2b
 @patch
-def _start(self:Wishes, style, style_map, ids, usual, others):
-    "Codes `[1,K,S]` of all classes: those given, those of a photo, or the usual ones"
-    if isinstance(style, Tensor): return fill_codes(check_codes(self.gen, style), usual)
-    if style is not None: return fill_codes(self._encode_classes(style, style_map, ids)[None], usual)
+def _starts(self:Wishes, style, style_map, ids, others, seed, samples):
+    "Codes `[1,K,S]` of all classes: those given, those of a photo, those that each seed draws, or the usual ones"
+    if isinstance(style, Tensor): return [self._filled(check_codes(self.gen, style))]
+    if style is not None: return [self._filled(self._encode_classes(style, style_map, ids)[None])]
+    if self.drawn: return [self._filled(check_codes(self.gen, o)) for o in self._draws(seed, samples)]
+    usual = getattr(self.gen, 'usual', None)
     if usual is None and not others:
         cure = f'pass {arg("style", word="PHOTO")} and {arg("style_map", word="MAP")}, its label map'
         raise InputError('the model came without usual styles', cure, 'style')
-    return check_codes(self.gen, torch.zeros(self.gen.n_classes, self.gen.style_dim) if usual is None else usual)
+    return [check_codes(self.gen, torch.zeros(self.gen.n_classes, self.gen.style_dim) if usual is None else usual)]
+
+@patch
+def _filled(self:Wishes, codes):
+    "Codes `[1,K,S]`, and for classes without one that of a photo which is like them (`prior`), or the usual one"
+    if self.drawn: codes = self.gen.prior.fill(codes)
+    return fill_codes(codes, getattr(self.gen, 'usual', None))
 
 # %% ../nbs/d3_wishes.ipynb #4800b92b
 @patch

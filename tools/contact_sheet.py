@@ -5,7 +5,7 @@
     python tools/contact_sheet.py --models street --data ../shared/data/camvid     maps of its test split
 
 Maps of drawn scenes are those of seeds 0 to 11, with the map above its picture, a style a picture: by its seed where
-the model draws styles; of a SEAN the mean styles that come with it. Of a folder only pictures are written: its maps and
+the model draws styles. Of a folder only pictures are written: its maps and
 photos are not ours to show. At most 300 kB a sheet.
 """
 import argparse, io, sys
@@ -23,7 +23,7 @@ MOST = 300_000   # bytes of a sheet
 
 def style(painter, seed):
     "The argument for a style by chance, where the model has such a thing"
-    return dict(seed=seed) if painter.styles not in (None, 'codes') else {}
+    return dict(seed=seed) if 'seed' in painter.takes else {}
 
 def drawn(painter, n, side):
     "Maps of drawn scenes in colours, each with its picture below"

@@ -12,6 +12,10 @@ the same others. Diversity is the mean absolute difference, in [0, 2], of two pi
 --segmenter (tools/train_segmenter.py landscapes FOLDER) mIoU and pixel accuracy: how well it reads the maps back off
 the painted pictures, reduced to the size that it was trained at, and off the real ones. With --write the scores and
 their protocol go into the model's card; what is not among --parts stays there as it is.
+
+A model with a code for each class draws them from its prior (lesson 55). For comparison --codes usual paints all maps
+in the mean code of each class, --codes alone draws each class on its own (styles.safetensors, lesson 54); such scores
+are printed and not written.
 """
 import argparse, json
 from pathlib import Path
@@ -24,6 +28,7 @@ from gaugan_fastai.encoder import draw_styles
 from gaugan_fastai.metrics import kid, load_segmenter, segmentation_scores
 from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.safe import write_whole
+from gaugan_fastai.styles import StyleLibrary
 
 PARTS = ('kid', 'diversity', 'miou')
 
@@ -34,11 +39,16 @@ def scenes(seeds, size):
     photos = torch.stack([torch.as_tensor(o[1]) for o in drawn]).permute(0, 3, 1, 2)
     return maps, photos.float()/127.5 - 1
 
+# styles of n maps: from the prior (z: or from N(0, 1)); the usual codes; each class on its own
+ways = dict(drawn=lambda a, gen, n, g: draw_styles(gen, n, g), usual=lambda a, gen, n, g: gen.usual.expand(n, -1, -1),
+    alone=lambda a, gen, n, g: StyleLibrary.load(a.model).sample(n, g))
+
 @torch.no_grad()
-def paint(gen, maps, seed, bs=4):
+def paint(a, gen, maps, seed, bs=4):
     "Pictures `[N,3,H,W]`, each map in a style of its own"
-    z = draw_styles(gen, len(maps), torch.Generator().manual_seed(seed))
-    return torch.cat([gen(m, z=o).clone() for m, o in zip(maps.split(bs), z.split(bs))])
+    styles = ways[a.codes](a, gen, len(maps), torch.Generator().manual_seed(seed))
+    batches = zip(maps.split(bs), styles.split(bs))
+    return torch.cat([gen(m, **{gen.styles: o}).clone() for m, o in batches])   # z= or codes=
 
 def reduced(pictures, width):
     "The pictures with this many columns"
@@ -89,9 +99,11 @@ def parse(argv):
     p.add_argument('--segmenter', help='folder of a segmenter, for miou')
     p.add_argument('--parts', nargs='+', choices=PARTS, help='what is measured; default: all that can be')
     p.add_argument('--write', action='store_true', help="write the scores into the model's card")
+    p.add_argument('--codes', choices=list(ways), default='drawn', help='for comparison, of a model with codes')
     a = p.parse_args(argv)
     a.parts = a.parts or [o for o in PARTS if o != 'miou' or a.segmenter]
     if 'miou' in a.parts and not a.segmenter: p.error('miou needs a --segmenter')
+    if a.write and a.codes != 'drawn': p.error('--write is for styles that are drawn')
     return a
 
 def main(argv=None):
@@ -99,11 +111,14 @@ def main(argv=None):
     a = parse(argv)
     set_seed(0)
     gen = from_pretrained(a.model).for_inference()
+    if gen.styles is None: raise InputError(f'{a.model} has one style', 'it needs a z, or codes and a prior')
+    if a.codes != 'drawn' and gen.styles != 'codes':
+        raise InputError(f'{a.model} has no codes of classes', 'leave --codes out')
     size = gen.size or tuple(gen.card['size'])   # OASIS paints any size: that of its training
     maps, photos = scenes(range(a.n), size)
-    fakes, res = paint(gen, maps, 0), dict(n=a.n)
+    fakes, res = paint(a, gen, maps, 0), dict(n=a.n)
     if 'kid' in a.parts: res |= kid_scores(a, fakes, photos, scenes(range(a.n, 2*a.n), size)[1])
-    if 'diversity' in a.parts: res['diversity'] = round((fakes - paint(gen, maps, 1)).abs().mean().item(), 4)
+    if 'diversity' in a.parts: res['diversity'] = round((fakes - paint(a, gen, maps, 1)).abs().mean().item(), 4)
     if 'miou' in a.parts: res |= read_back(a, fakes, photos, maps)
     print(json.dumps(res, indent=1))
     if a.write: write_card(a.model, res)

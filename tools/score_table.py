@@ -72,7 +72,7 @@ def placed(text, new):
 
 def style(painter, seed):
     "The argument for a style by chance, where the model has such a thing"
-    return dict(seed=seed) if painter.styles not in (None, 'codes') else {}
+    return dict(seed=seed) if 'seed' in painter.takes else {}
 
 def seconds_of(name):
     "Median seconds a picture, each of a map that was not there before"

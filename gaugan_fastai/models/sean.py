@@ -55,8 +55,13 @@ class SEANGAN(SynthesisGAN):
         return both[:-n], dict(edited=both[-n:], region=region)
 
 class UsualStyles(Callback):
-    "Forget the usual styles where training begins, and those that were asked for meanwhile: the encoder changes"
-    def before_train(self): self.learn.model.generator.usual = None
+    """Forget the usual styles where training begins, and those that were asked for meanwhile: the encoder changes.
+
+    So is what styles are drawn from by chance (`prior`, lesson 55)."""
+    def before_train(self):
+        gen = self.learn.model.generator
+        gen.usual = None
+        gen.__dict__.pop('prior', None)
     after_train = before_train
 
 # %% ../../nbs/53_models.sean.ipynb #5a184ff1
