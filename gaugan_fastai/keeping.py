@@ -195,7 +195,7 @@ def _deaf(start):
 
 class Interrupts(Callback):
     "End the fit after the batch in which Ctrl-C came (or a signal that means the same here), so that all can be saved"
-    order = 90
+    order,starts = 90,()
     def __init__(self, patience:float=2.): # Seconds in which another one means the same
         self.patience,self.since,self.before = patience,None,{}
 

@@ -2,7 +2,7 @@
 import contextlib, io, json, multiprocessing, os, re, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback
+from fastai.vision.all import Callback, CancelFitException
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -234,6 +234,16 @@ def test_processes_that_load_do_not_hear_what_ends_a_training(scenes):
     learn = spade_learner(dls, 'cpu', ngf=4, nhidden=8, perceptual=None)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[Interrupts(), Send()])
     assert seen == [True]*len(dls.train) + [False]*len(dls.valid)
+    assert [o.wif for o in dls.loaders] == starts
+
+def test_a_fit_that_is_cancelled_before_it_begins_ends_in_peace(dls):
+    "Also where the loaders were not reached yet"
+    class Cancel(Callback):
+        order = 0
+        def before_fit(self): raise CancelFitException()
+    learn = spade_learner(dls, **tiny)
+    starts = [o.wif for o in dls.loaders]
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[Interrupts(), Cancel()])
     assert [o.wif for o in dls.loaders] == starts
 
 def test_killed_at_any_moment(scenes, tmp_path):

@@ -33,5 +33,6 @@ class CleanStop(Interrupts):
         if self.heard: raise CancelFitException()
 
     def after_fit(self):
+        super().after_fit()
         budget = getattr(self.learn, 'time_budget', None)
         if self.heard and budget and budget.look and not budget.over: budget.take_look(budget.total())
