@@ -215,6 +215,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'gaugan_fastai/callbacks.py'),
                                          'gaugan_fastai.callbacks.constant_then_linear': ( 'callbacks.html#constant_then_linear',
                                                                                            'gaugan_fastai/callbacks.py'),
+                                         'gaugan_fastai.callbacks.forget_norms': ( 'callbacks.html#forget_norms',
+                                                                                   'gaugan_fastai/callbacks.py'),
                                          'gaugan_fastai.callbacks.write_history': ( 'callbacks.html#write_history',
                                                                                     'gaugan_fastai/callbacks.py')},
             'gaugan_fastai.clade': { 'gaugan_fastai.clade.CLADE': ('clade.html#clade', 'gaugan_fastai/clade.py'),

@@ -2,7 +2,11 @@
 import copy, json, pickle, sys
 from pathlib import Path
 import pytest, torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
+from gaugan_fastai.callbacks import forget_norms
 from gaugan_fastai.core import InputError, LabelSpace
+from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import PairedDataLoaders
 from gaugan_fastai.encoder import StyleEncoder, as_style, draw_styles
 from gaugan_fastai.models.oasis import OASISGenerator
@@ -148,6 +152,47 @@ def test_the_average_of_two_trainings_forgets_it(folder, tmp_path, monkeypatch):
     (folder/'model.json').write_text(json.dumps(card))
     average_weights.main([str(folder), str(folder), str(tmp_path/'mean')])
     assert getattr(from_pretrained(tmp_path/'mean'), 'prior', None) is None
+
+def drawn_painter(folder, **widths):
+    "A saved painter of drawn landscapes, of 32x32"
+    torch.manual_seed(0)
+    gen = SPADEGenerator(19, ngf=2, nhidden=4, **widths).eval()
+    gen.labels = landscape_labels()
+    return save_pretrained(gen, folder, size=[32, 32], training='none')
+
+def numbers_of(folder): return from_pretrained(folder).state_dict()
+
+def test_statistics_made_anew_are_those_that_torch_makes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent/'tools'))
+    import norm_statistics
+    before = drawn_painter(tmp_path/'before')
+    norm_statistics.main([str(before), str(tmp_path/'after'), '--n', '8', '--bs', '8'])
+    maps = torch.stack([torch.as_tensor(draw_landscape(norm_statistics.FIRST + i, 32)[0]).long() for i in range(1, 9)])
+    reference, after = from_pretrained(before), numbers_of(tmp_path/'after')
+    update_bn([maps], reference)
+    for k, v in reference.state_dict().items():
+        if 'running' in k:
+            assert (after[k] - v).abs().max() < 1e-4*v.abs().max() and not torch.equal(v, numbers_of(before)[k]), k
+    kept = [k for k, _ in reference.named_parameters()]
+    assert kept and all(torch.equal(after[k], numbers_of(before)[k]) for k in kept)
+    assert from_pretrained(tmp_path/'after').card['training'].endswith('norm_statistics.py BEFORE OUT --n 8')
+
+def test_without_batch_norm_there_are_no_statistics(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent/'tools'))
+    import norm_statistics
+    folder = drawn_painter(tmp_path/'instance', norm='instance')
+    with pytest.raises(InputError, match='has no batch norm'): norm_statistics.main([str(folder), str(tmp_path/'after')])
+    with pytest.raises(SystemExit): norm_statistics.main([str(folder), str(tmp_path/'after'), '--n', '3'])
+    assert not (tmp_path/'after').exists()
+
+def test_norms_that_forgot_keep_the_plain_mean():
+    norm, other = nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)
+    batches = [torch.randn(4, 2, 3, 3, generator=seeded(i)) + i for i in range(3)]
+    norm(batches[2])
+    forget_norms([nn.Sequential(norm), other])
+    for o in batches[:2]: norm(o)
+    assert torch.allclose(norm.running_mean, torch.stack([o.mean((0, 2, 3)) for o in batches[:2]]).mean(0), atol=1e-6)
+    assert torch.allclose(norm.running_var, torch.stack([o.transpose(0, 1).flatten(1).var(1) for o in batches[:2]]).mean(0), atol=1e-6)
 
 def test_the_shipped_painter_has_one():
     gen = from_pretrained('landscapes')

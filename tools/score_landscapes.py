@@ -76,7 +76,9 @@ def read_back(a, fakes, photos, maps):
         return [round(found[k], 4) for k in ('miou', 'accuracy')]
     (miou, accuracy), (real, real_accuracy) = read(fakes), read(photos)
     words = f'maps of scenes 0..{n - 1} at {size[0]}x{size[1]}, read by a segmenter (tools/train_segmenter.py: '
-    words += f'{card["n_train"]} other drawn scenes, {card["epochs"]} epochs); real: the photos of the same scenes'
+    words += f'{card["n_train"]} other drawn scenes'
+    if 'drawn' in card: words += f', reduced from {card["drawn"][0]}x{card["drawn"][1]} like the pictures'
+    words += f', {card["epochs"]} epochs); real: the photos of the same scenes'
     res = dict(miou_protocol=words, miou=miou, real_miou=real, miou_share=round(miou/real, 3))
     return res | dict(accuracy=accuracy, real_accuracy=real_accuracy)
 

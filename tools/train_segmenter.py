@@ -8,21 +8,33 @@
 Writes segmenter.safetensors and segmenter.json (with its scores on the photos of --valid, the ceiling for painted
 pictures) into the second folder. The default takes a few minutes of one core for 468 pairs at 96x128. `landscapes` are
 drawn scenes: --scenes of them from seed 10000 on to train, and to validate those that tools/score_landscapes.py scores.
+It scores large pictures reduced to --size: with --drawn 256 256 the segmenter learns from such, reduced in the same way.
 """
 import argparse, json, sys, time
-from gaugan_fastai.core import InputError
+import torch
+from torch.nn import functional as F
+from gaugan_fastai.core import InputError, resize_map
 from gaugan_fastai.data.landscapes import draw_landscape, landscape_labels
 from gaugan_fastai.data.paired import Pair, PairedDataLoaders
 from gaugan_fastai.segmenter import save_segmenter, train_segmenter
 
 FIRST = 10000   # seed of the first drawn scene to train on
 
+def reduced(scene, size):
+    "A drawn scene as a pair of this size: as tools/score_landscapes.py reduces pictures and maps"
+    segmap, photo, _ = scene
+    if photo.shape[:2] == size: return Pair(segmap, photo)
+    small = F.interpolate(torch.from_numpy(photo).permute(2, 0, 1)[None].float(), size, mode='bilinear', antialias=True)
+    photo = small[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+    return Pair(resize_map(torch.from_numpy(segmap)[None].long(), size)[0].numpy().astype(segmap.dtype), photo)
+
 def loaders(a):
     "Of a folder, or of drawn scenes"
     how = dict(color=a.color, seed=a.seed)
     if a.data != 'landscapes':
         return PairedDataLoaders.from_folder(a.data, tuple(a.size), a.bs, train=a.train, valid=a.valid, **how)
-    def drawn(first, n): return [Pair(*draw_landscape(first + i, tuple(a.size))[:2]) for i in range(n)]
+    size = tuple(a.drawn or a.size)
+    def drawn(first, n): return [reduced(draw_landscape(first + i, size), tuple(a.size)) for i in range(n)]
     a.train, a.valid = ([f'drawn scenes {i}..{i + n - 1}'] for i, n in ((FIRST, a.scenes), (0, a.n_valid)))
     pairs = drawn(FIRST, a.scenes), drawn(0, a.n_valid)
     return PairedDataLoaders.from_pairs(*pairs, landscape_labels(), tuple(a.size), a.bs, **how)
@@ -43,6 +55,7 @@ def main(argv=None):
     p.add_argument('--color', type=float, default=.2, help='strength of colour changes in training')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--scenes', type=int, default=400, help='drawn landscapes to train on')
+    p.add_argument('--drawn', type=int, nargs=2, metavar=('H', 'W'), help='draw landscapes at this size, then reduce them')
     p.add_argument('--n-valid', type=int, default=200, help='drawn landscapes to validate on')
     a = p.parse_args(argv)
     try:
@@ -53,6 +66,7 @@ def main(argv=None):
         print(e, file=sys.stderr)
         return 1
     segmenter.card.update(train=a.train, valid=a.valid)
+    if a.drawn: segmenter.card.update(drawn=a.drawn)
     save_segmenter(segmenter, a.out)
     print(json.dumps(segmenter.card, indent=1))
     print(f'{time.time()-start:.0f} s, {time.process_time()-cpu:.0f} s of CPU time; written to {a.out}')
