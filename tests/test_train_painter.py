@@ -20,8 +20,19 @@ def test_two_stages_leave_a_painter_of_the_larger_size(tmp_path):
     assert painter.size == (64, 64) and painter.styles == 'z'
     words = painter.card['training']
     assert 'stage 1: 32x32' in words and 'stage 2: 64x64' in words and '8 pairs' in words
+    curve = painter.card['curve']
+    assert painter.card['seed'] == 0 and [o['stage'] for o in curve] == sorted(o['stage'] for o in curve)
+    assert {o['stage'] for o in curve} == {'stage 1', 'stage 2'} and all(o['steps'] and o['critic_real'] > 0 for o in curve)
     again = run(tmp_path/'out', *SMALL)
     assert again.returncode == 2 and 'holds a training' in again.stderr
+
+def test_the_curve_on_the_card_is_short_and_has_its_end(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT/'tools'))
+    from train_painter import spread
+    for n in (0, 1, 24, 25, 47, 48, 49, 1000):
+        kept = spread(list(range(n)), 24)
+        assert len(kept) <= 24 and kept == sorted(kept) and kept[-1:] == list(range(n))[-1:]
+        if 0 < n: assert len(kept) >= min(n, 12)
 
 def test_bad_input_is_a_sentence(tmp_path):
     res = run(tmp_path/'out', '--minutes', '.1', '--data', tmp_path/'none')

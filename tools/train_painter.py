@@ -14,11 +14,11 @@ once more (`upsampling='more'`), OASIS's starts from twice as many pixels, and h
 `tools/score_marks.py` draws them. The time that scoring takes belongs to the minutes.
 
 --minutes count from the start of the process; only what is left at the end, weights and a last score, comes after them.
-The result lies in OUT/model, from two minutes on. SIGTERM (a time limit such as `timeout 9m`) and Ctrl-C end all of it
-at the next step: the averaged weights of that step are left, then scored. A training that was stopped is not gone on
-with: --start OUT/model begins from its weights. `--way auto` times a few steps of each way to compute them and takes
-the quickest; `--bf16` trains in mixed precision; `--augment color,translation` changes at random what the critic sees
-(lesson 29), for few photos.
+The result lies in OUT/model, from two minutes on; its card has the losses of at most 24 moments (`curve`). SIGTERM (a
+time limit such as `timeout 9m`) and Ctrl-C end all of it at the next step: the averaged weights of that step are left,
+then scored. A training that was stopped is not gone on with: --start OUT/model begins from its weights. `--way auto`
+times a few steps of each way to compute them and takes the quickest; `--bf16` trains in mixed precision; `--augment
+color,translation` changes at random what the critic sees (lesson 29), for few photos.
 """
 import argparse, copy, json, os, statistics, time
 BEGAN = time.monotonic()   # before the imports below, which take seconds: --minutes count from here
@@ -137,13 +137,20 @@ class Tell(Callback):
     def after_batch(self):
         now = time.monotonic()
         if now - self.told < 30: return
-        self.told, n = now, self.learn.model_average.t
-        means = {k: round(v, 3) for k, v in self.learn.loss_means.means('train').items()}
-        print(f'{now - self.start:.0f} s, {n} steps, {means}', flush=True)
+        self.told = now
+        print(self.note(), flush=True)
         if now - self.left > 120: self.leave()
     def after_fit(self): self.a.stages += f'{self.leave()}; '
+    def note(self):
+        "A row of the curve: the losses, means since the epoch began"
+        means = {k: round(v, 3) for k, v in self.learn.loss_means.means('train').items()}
+        stage, seconds = self.stage.split(':')[0], round(time.monotonic() - self.start)
+        row = dict(stage=stage, seconds=seconds, steps=self.learn.model_average.t, **means)
+        if not any((o['stage'], o['steps']) == (stage, row['steps']) for o in self.a.curve): self.a.curve.append(row)
+        return row
     def leave(self):
         "Leave the weights; give the words for the stage up to now"
+        self.note()
         stage = f'{self.stage}, {self.minutes_in_words()}, {self.learn.model_average.t} steps'
         leave(self.a, self.learn, f'{self.words}; {self.a.stages}{stage}')
         self.left = time.monotonic()
@@ -152,12 +159,16 @@ class Tell(Callback):
         gone = (time.monotonic() - self.start)/60
         return f'{gone:.1f} minutes' if gone > .99*self.minutes else f'{gone:.1f} of {self.minutes:.1f} minutes'
 
+def spread(rows, n):
+    "At most n of them, spread over all, with the last one"
+    return rows[::-1][::max(1, -(-len(rows)//n))][::-1]
+
 def leave(a, learn, words):
-    "Write the averaged generator with its encoder to OUT/model, 16 bits a number"
+    "Write the averaged generator with its encoder to OUT/model, 16 bits a number; the card has losses on the way"
     learn.before_painting()   # SEAN's usual styles go along with the weights
     with learn.painting() as gen:
         save_pretrained(gen, a.out/'model', learn.dls.labels, encoder=gen.__dict__.get('encoder'), half=True,
-            licence=a.licence, training=words, size=list(learn.dls.size))
+            licence=a.licence, training=words, size=list(learn.dls.size), seed=a.seed, curve=spread(a.curve, 24))
 
 def next_generator(folder, size):
     "The generator of the stage before; SPADE's doubles once more"
@@ -272,7 +283,7 @@ def main(argv=None):
     p.add_argument('--score-n', type=int, default=100, help='pictures that are scored')
     a = p.parse_args(argv)
     n = len(a.sizes)
-    a.stages, a.spent, a.words = '', 0., ' '.join(argv or os.sys.argv[2:])
+    a.stages, a.spent, a.curve, a.words = '', 0., [], ' '.join(argv or os.sys.argv[2:])
     if (a.out/'stage_0').exists(): p.error(f'{a.out} holds a training: choose another folder')
     a.out.mkdir(parents=True, exist_ok=True)
     for k in ('lr', 'decay', 'bs', 'locality', 'load'):
