@@ -311,7 +311,7 @@ def test_scores_of_what_is_drawn(drawn_model):
     gen, g = from_pretrained(drawn_model), seeded
     gen.prior, maps = CodesPrior(torch.randn(3, 19, 4, generator=g(0))), torch.randint(0, 19, (3, 32, 32), generator=g(1))
     StyleLibrary.fit(gen.prior.codes).save(drawn_model)
-    def painted(way, seed=0): return score_landscapes.paint(SimpleNamespace(codes=way, model=drawn_model), gen, maps, seed, 2)
+    def painted(way, seed=0): return score_landscapes.paint(SimpleNamespace(codes=way, model=drawn_model), gen, maps, seed)
     want = dict(drawn=draw_styles(gen, 3, g(0)), usual=gen.usual.expand(3, -1, -1), alone=StyleLibrary.load(drawn_model).sample(3, g(0)))
     with torch.no_grad():
         for way, codes in want.items(): torch.testing.assert_close(painted(way), torch.cat([gen(maps[:2], codes[:2]), gen(maps[2:], codes[2:])]))

@@ -197,3 +197,31 @@ def test_norms_that_forgot_keep_the_plain_mean():
 def test_the_shipped_painter_has_one():
     gen = from_pretrained('landscapes')
     assert len(gen.prior) == 256 and not torch.equal(draw_styles(gen, 1, seeded(0)), torch.randn(1, 32, generator=seeded(0)))
+
+def test_a_painter_learns_the_sky_of_another_one(tmp_path, monkeypatch):
+    "Where the map says sky its pictures come nearer to the other's, and elsewhere they stay"
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent/'tools'))
+    import distil
+    torch.manual_seed(0)
+    begun = [SPADEGenerator(19, ngf=2, nhidden=4, z_dim=4, size=32).eval() for _ in range(2)]
+    begun[1].load_state_dict(begun[0].state_dict())
+    with torch.no_grad(): begun[1].conv_img.bias += .5
+    for o, name in zip(begun, ('keep', 'other')):
+        o.labels, encoder = landscape_labels(), StyleEncoder(ndf=2, z_dim=4, size=32)
+        save_pretrained(o, tmp_path/name, encoder=encoder, prior=bank(), size=[32, 32], training='none')
+    paths = [str(tmp_path/o) for o in ('keep', 'other', 'out')]
+    distil.main([*paths, '--n', '4', '--steps', '150', '--lr', '3e-3'])
+    maps = distil.scenes(range(distil.FIRST, distil.FIRST + 4), (32, 32))[0]
+    gens = [from_pretrained(o).eval() for o in paths]
+    styles = distil.nightly(gens[0], 4, (32, 32), seeded(1))
+    kept, other, learnt = (distil.pictures(o, maps, styles) for o in gens)
+    sky = (maps == landscape_labels().codes.index('sky'))[:, None].expand_as(kept)
+    gap = lambda x, y, where: (x - y).abs()[where].mean()
+    assert gap(learnt, other, sky) < .5*gap(kept, other, sky) and gap(learnt, kept, ~sky) < .5*gap(other, kept, ~sky)
+    assert len(gens[2].prior) == 8 and '--classes sky' in gens[2].card['training']
+    assert [o['steps'] for o in gens[2].card['curve']] == [50, 100, 150] and gens[2].card['curve'][-1]['l1'] < .1
+    assert torch.equal(gens[2].fc.weight, gens[0].fc.weight.half().float()), 'only the fine end learns'
+    with pytest.raises(InputError, match="no class is called 'lava'"): distil.main([*paths, '--classes', 'lava'])
+    with pytest.raises(InputError, match='no layer begins with up_9'): distil.main([*paths, '--n', '2', '--layers', 'up_9'])
+    drawn_painter(tmp_path/'plain')
+    with pytest.raises(InputError, match='need a z and a prior'): distil.main([paths[0], str(tmp_path/'plain'), paths[2]])

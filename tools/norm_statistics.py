@@ -6,9 +6,10 @@
 
 Weights that are averages (`ModelAverage`, `tools/average_weights.py`) were never run in training, so their statistics
 are those of other weights until somebody makes them (Izmailov et al. 2018, arXiv 1803.05407, section 3.2; OASIS, arXiv
-2012.04781, section 3). A training leaves those of its last 8 batches. Here --n pairs pass in batches of --bs in training
-mode, each photo with its own style; the mean over the passes is kept. Nothing else in the weights changes, but what
-they draw styles from is left out: `tools/style_prior.py OUT` reads it anew.
+2012.04781, section 3). A training leaves those of its last 8 batches. Here --n pairs pass in batches of --bs in
+training mode, each photo with its own style; the mean over the passes is kept, and the vectors of spectral norms, which
+the same passes bring up to date. No parameter changes, but what styles are drawn from is left out:
+`tools/style_prior.py OUT` reads it anew.
 """
 import argparse
 from pathlib import Path

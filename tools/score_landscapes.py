@@ -10,7 +10,10 @@ compares them with the photos of `--n` other scenes (seeds n ...): KID at the si
 sizes in `--sizes` (bilinear with antialiasing). Beside it real against real: the photos of the maps' own scenes against
 the same others. Diversity is the mean absolute difference, in [0, 2], of two pictures of one map in two styles. With
 --segmenter (tools/train_segmenter.py landscapes FOLDER) mIoU and pixel accuracy: how well it reads the maps back off
-the painted pictures, reduced to the size that it was trained at, and off the real ones. With --write the scores and
+the painted pictures, reduced to the size that it was trained at, and off the real ones; of a painter with an encoder
+also off pictures that have the style of the map's own photo: a style by chance paints a map with a moon by day, and
+what is read then is a sun. Speckles, only where they are asked for: the mean absolute difference of the upper right
+corner (40 pixels of 256) from its own 3x3 means, over all pictures and in the worst. With --write the scores and
 their protocol go into the model's card; what is not among --parts stays there as it is.
 
 A model with a code for each class draws them from its prior (lesson 55). For comparison --codes usual paints all maps
@@ -30,7 +33,7 @@ from gaugan_fastai.pretrained import from_pretrained
 from gaugan_fastai.safe import write_whole
 from gaugan_fastai.styles import StyleLibrary
 
-PARTS = ('kid', 'diversity', 'miou')
+PARTS = ('kid', 'diversity', 'miou', 'speckles')
 
 def scenes(seeds, size):
     "Label maps int64 `[N,H,W]` and photos `[N,3,H,W]` in [-1,1]"
@@ -43,10 +46,20 @@ def scenes(seeds, size):
 ways = dict(drawn=lambda a, gen, n, g: draw_styles(gen, n, g), usual=lambda a, gen, n, g: gen.usual.expand(n, -1, -1),
     alone=lambda a, gen, n, g: StyleLibrary.load(a.model).sample(n, g))
 
+def paint(a, gen, maps, seed):
+    "Pictures `[N,3,H,W]`, each map in a style by chance"
+    return paint_in(gen, maps, ways[a.codes](a, gen, len(maps), torch.Generator().manual_seed(seed)))
+
 @torch.no_grad()
-def paint(a, gen, maps, seed, bs=4):
-    "Pictures `[N,3,H,W]`, each map in a style of its own"
-    styles = ways[a.codes](a, gen, len(maps), torch.Generator().manual_seed(seed))
+def paint_own(gen, maps, photos):
+    "Pictures `[N,3,H,W]`, each map in the style of its photo; None for a painter that reads none"
+    encoder = getattr(gen, 'encoder', None) if gen.styles == 'z' else None
+    if encoder is None: return None
+    return paint_in(gen, maps, torch.cat([encoder(o)[0] for o in photos.split(4)]))
+
+@torch.no_grad()
+def paint_in(gen, maps, styles, bs=4):
+    "Pictures `[N,3,H,W]` in these styles"
     batches = zip(maps.split(bs), styles.split(bs))
     return torch.cat([gen(m, **{gen.styles: o}).clone() for m, o in batches])   # z= or codes=
 
@@ -66,8 +79,15 @@ def kid_scores(a, fakes, photos, others):
     words += 'efficientnet-lite0 (1280 pooled features at 224x224), mean and scatter of 100 subsets'
     return dict(protocol=words) | res
 
-def read_back(a, fakes, photos, maps):
-    "mIoU and pixel accuracy of painted and of real pictures"
+def speckles(pictures):
+    "[mean, worst] over the pictures: how far pixels of the upper right corner are from their 3x3 means"
+    side = pictures.shape[-1]*40//256
+    far = (pictures - F.avg_pool2d(pictures, 3, 1, 1)).abs().mean(1)
+    found = far[:, 1:side, -side - 1:-1].mean((1, 2))   # at the border the mean has zeros in it
+    return [round(o.item(), 4) for o in (found.mean(), found.max())]
+
+def read_back(a, fakes, own, photos, maps):
+    "mIoU and pixel accuracy of painted and of real pictures, and of those in their own styles, if there are some"
     segmenter, labels = load_segmenter(a.segmenter), landscape_labels()
     size, n, card = tuple(segmenter.card['size']), a.n, segmenter.card
     small = resize_map(maps, size)
@@ -80,7 +100,11 @@ def read_back(a, fakes, photos, maps):
     if 'drawn' in card: words += f', reduced from {card["drawn"][0]}x{card["drawn"][1]} like the pictures'
     words += f', {card["epochs"]} epochs); real: the photos of the same scenes'
     res = dict(miou_protocol=words, miou=miou, real_miou=real, miou_share=round(miou/real, 3))
-    return res | dict(accuracy=accuracy, real_accuracy=real_accuracy)
+    res |= dict(accuracy=accuracy, real_accuracy=real_accuracy)
+    if own is None: return res
+    res['miou_protocol'] += "; own: each picture in the style of the map's photo, else in one by chance"
+    miou, accuracy = read(own)
+    return res | dict(own_miou=miou, own_miou_share=round(miou/real, 3), own_accuracy=accuracy)
 
 def write_card(folder, res):
     "The scores in the card; those that were not measured now stay"
@@ -103,7 +127,7 @@ def parse(argv):
     p.add_argument('--write', action='store_true', help="write the scores into the model's card")
     p.add_argument('--codes', choices=list(ways), default='drawn', help='for comparison, of a model with codes')
     a = p.parse_args(argv)
-    a.parts = a.parts or [o for o in PARTS if o != 'miou' or a.segmenter]
+    a.parts = a.parts or [o for o in PARTS[:3] if o != 'miou' or a.segmenter]
     if 'miou' in a.parts and not a.segmenter: p.error('miou needs a --segmenter')
     if a.write and a.codes != 'drawn': p.error('--write is for styles that are drawn')
     return a
@@ -121,7 +145,8 @@ def main(argv=None):
     fakes, res = paint(a, gen, maps, 0), dict(n=a.n)
     if 'kid' in a.parts: res |= kid_scores(a, fakes, photos, scenes(range(a.n, 2*a.n), size)[1])
     if 'diversity' in a.parts: res['diversity'] = round((fakes - paint(a, gen, maps, 1)).abs().mean().item(), 4)
-    if 'miou' in a.parts: res |= read_back(a, fakes, photos, maps)
+    if 'miou' in a.parts: res |= read_back(a, fakes, paint_own(gen, maps, photos), photos, maps)
+    if 'speckles' in a.parts: res |= dict(speckles=speckles(fakes), real_speckles=speckles(photos))
     print(json.dumps(res, indent=1))
     if a.write: write_card(a.model, res)
 

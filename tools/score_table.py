@@ -40,8 +40,9 @@ def kid_cell(scores):
 def miou_cell(scores):
     found = [scores] if 'miou' in scores else [o for o in by_size(scores).values() if 'miou' in o]
     def one(o):
-        real = o.get('real_miou')
-        return f'{o["miou"]:.3f}' + (f' ({real:.3f}: {o["miou"]/real:.0%})' if real else '')
+        real, own = o.get('real_miou'), o.get('own_miou')
+        share = f' ({real:.3f}: {o["miou"]/real:.0%})' if real else ''
+        return f'{o["miou"]:.3f}{share}' + (f'; own style {own:.3f}: {own/real:.1%}' if own else '')
     return '; '.join(map(one, found))
 
 def beside_cell(card):

@@ -8,7 +8,7 @@
 Writes segmenter.safetensors and segmenter.json (with its scores on the photos of --valid, the ceiling for painted
 pictures) into the second folder. The default takes a few minutes of one core for 468 pairs at 96x128. `landscapes` are
 drawn scenes: --scenes of them from seed 10000 on to train, and to validate those that tools/score_landscapes.py scores.
-It scores large pictures reduced to --size: with --drawn 256 256 the segmenter learns from such, reduced in the same way.
+It scores large pictures reduced to --size: with --drawn 256 256 the segmenter learns from such, reduced the same way.
 """
 import argparse, json, sys, time
 import torch
@@ -55,7 +55,7 @@ def main(argv=None):
     p.add_argument('--color', type=float, default=.2, help='strength of colour changes in training')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--scenes', type=int, default=400, help='drawn landscapes to train on')
-    p.add_argument('--drawn', type=int, nargs=2, metavar=('H', 'W'), help='draw landscapes at this size, then reduce them')
+    p.add_argument('--drawn', type=int, nargs=2, metavar=('H', 'W'), help='draw landscapes at this size first')
     p.add_argument('--n-valid', type=int, default=200, help='drawn landscapes to validate on')
     a = p.parse_args(argv)
     try:
