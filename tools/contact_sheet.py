@@ -17,13 +17,10 @@ from gaugan_fastai.data.canvas import draw_layout
 from gaugan_fastai.data.landscapes import landscape_labels
 from gaugan_fastai.data.layouts import folder_pairs
 from gaugan_fastai.painter import Painter
+from score_table import style
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 300_000   # bytes of a sheet
-
-def style(painter, seed):
-    "The argument for a style by chance, where the model has such a thing"
-    return dict(seed=seed) if 'seed' in painter.takes else {}
 
 def drawn(painter, n, side):
     "Maps of drawn scenes in colours, each with its picture below"
