@@ -2287,6 +2287,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'gaugan_fastai/pretrained.py'),
                                           'gaugan_fastai.pretrained._read_card': ( 'pretrained.html#_read_card',
                                                                                    'gaugan_fastai/pretrained.py'),
+                                          'gaugan_fastai.pretrained._save_learner': ( 'pretrained.html#_save_learner',
+                                                                                      'gaugan_fastai/pretrained.py'),
                                           'gaugan_fastai.pretrained._tensors': ('pretrained.html#_tensors', 'gaugan_fastai/pretrained.py'),
                                           'gaugan_fastai.pretrained.attach_encoder': ( 'pretrained.html#attach_encoder',
                                                                                        'gaugan_fastai/pretrained.py'),

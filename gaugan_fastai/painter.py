@@ -16,7 +16,7 @@ from .options import painting_options
 from .pictures import as_picture, fixed_size, generator_input, read_by, seeded, wanted_size
 from .paintable import *
 from .styles import unstyled
-from .basics import InputError
+from .basics import InputError, check_whole
 from .wishes import Wishes, recent
 
 _all_ = ['model_folder', 'load_model', 'generator_of', 'recent']
@@ -78,6 +78,7 @@ def __call__(self:Painter,
     **more, # Other inputs, such as depth, as large as the map; and options of the network, see `options_for`
 ) -> Image.Image:
     "Paint one label map; raise `InputError` for what the model cannot take"
+    if seed is not None: check_whole(0, seed=seed)
     segmap = self.read(segmap, ids)
     [found] = self.styles_for(style, codes, seed or None, style_map, ids=ids)
     return self.paint_in(found, segmap, size, instances=instances, **more)

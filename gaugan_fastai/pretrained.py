@@ -96,7 +96,7 @@ def _packed(model, labels, words, more, half):
     return _about(model, labels, words, more) | dict(sha256={'model.safetensors': checksum(data)}), data
 
 def save_pretrained(
-    model, # A network of a registered class
+    model, # A network of a registered class; or a learner: what it paints with, averaged weights and style encoder
     folder, # Where `model.safetensors` and `model.json` go; made if need be
     labels:LabelSpace=None, # What the classes are; None takes `model.labels`
     licence:str='not stated', # What others may do with the weights; it follows from the photos they were trained on
@@ -110,8 +110,10 @@ def save_pretrained(
 
     What `model.extra_state()` returns (tensors by name), where there is such a method, is written with the weights. A
     refusal leaves the folder as it was."""
-    folder, encoder = Path(folder), encoder or getattr(model, 'encoder', None)
     words = dict(licence=licence, training=training)
+    given = card | words | dict(labels=labels, half=half, prior=prior)
+    if hasattr(model, 'makers'): return _save_learner(model, folder, given)
+    folder, encoder = Path(folder), encoder or getattr(model, 'encoder', None)
     _check_pair(model, encoder)
     about, data = _packed(model, labels, words, card, half)
     files = {folder/'model.safetensors': data}
@@ -130,8 +132,9 @@ def save_pretrained(
 def _read_card(path):
     "The checked card of a saved model"
     if not path.is_file():
-        raise InputError(f'there is no model {str(path.parent)!r}',
-            'pass a folder with model.json and model.safetensors as save_pretrained writes it')
+        cure = 'pass a folder with model.json and model.safetensors as save_pretrained writes it'
+        known = ', '.join(known_weights()) or 'none'
+        raise InputError(f'there is no model {str(path.parent)!r}', f'{cure}; by name there are {known}')
     try: card = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e: raise InputError(f'{path} is no JSON: {e}') from e
     except OSError as e: raise InputError(f'{path} cannot be read ({e.strerror})') from e
@@ -236,3 +239,11 @@ def load_networks(
 ) -> dict: # Name -> network in eval mode, see `from_pretrained`
     "Load the networks of a model"
     return {k: from_pretrained(o) for k, o in network_folders(pretrained_folder(folder)).items()}
+
+# %% ../nbs/75_pretrained.ipynb #5a7e1ea1
+def _save_learner(learn, folder, card):
+    "Save what a learner paints with; the card has the size of its pictures"
+    getattr(learn, 'before_painting', lambda: None)()   # SEAN's usual codes
+    about = {k: getattr(learn.dls, k) for k in ('labels', 'size') if hasattr(learn.dls, k)}
+    save_networks(learn.makers(), folder, **about | {k: v for k, v in card.items() if v is not None})
+    return Path(folder)

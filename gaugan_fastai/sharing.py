@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 from .core import InputError
 from .hub import hub_client, hub_errors
-from .pretrained import load_networks, network_folders, save_networks, save_pretrained
+from .pretrained import load_networks, network_folders, save_pretrained
 from .weights import checksum, shipped_weights
 
 # %% ../nbs/d2_sharing.ipynb #9b124a14
@@ -73,10 +73,7 @@ _names = 'model.json', 'model.safetensors', 'networks.json', 'styles.safetensors
 
 def _saved(model, folder, card):
     "Write a network or a learner's networks into a folder, or copy those of a folder there"
-    if isinstance(model, nn.Module): return save_pretrained(model, folder, **card)
-    if hasattr(model, 'makers'):
-        save_networks(model.makers(), folder, **dict(labels=getattr(model.dls, 'labels', None)) | card)
-        return folder
+    if isinstance(model, nn.Module) or hasattr(model, 'makers'): return save_pretrained(model, folder, **card)
     source = shipped_weights().get(str(model), Path(model))
     cure = 'give a model, a learner, or its folder'
     if not source.is_dir(): raise InputError(f'there is no folder {str(model)!r}', cure)

@@ -3,7 +3,10 @@ import sys
 import pytest, torch
 from gaugan_fastai import weights
 from gaugan_fastai.core import InputError, LabelSpace
-from gaugan_fastai.models.spade import SPADEGenerator
+from gaugan_fastai.data.landscapes import draw_landscape
+from gaugan_fastai.data.paired import PairedDataLoaders
+from gaugan_fastai.models.sean import sean_learner
+from gaugan_fastai.models.spade import SPADEGenerator, spade_learner
 from gaugan_fastai.painter import Painter
 from gaugan_fastai.pretrained import from_pretrained, load_networks, pretrained_folder, save_networks, save_pretrained
 from gaugan_fastai.weights import known_weights, shipped_data, shipped_weights, weights_cache
@@ -60,3 +63,30 @@ def test_what_is_nowhere(tmp_path):
     assert pretrained_folder(tmp_path/'nowhere') == tmp_path/'nowhere'
     with pytest.raises(InputError, match='there is no model'): from_pretrained(tmp_path/'nowhere')
     assert weights.known_weights().keys() >= {'landscapes', 'landscapes_sean'}
+
+@pytest.mark.parametrize('family', ['spade', 'sean'])
+def test_a_learner_is_saved_as_what_it_paints_with(tmp_path, family):
+    "Averaged weights with encoder or usual codes, labels and size; no more is needed to paint as it does"
+    dls = PairedDataLoaders.from_landscapes(n=4, n_valid=2, size=32, bs=2)
+    if family == 'spade': learn = spade_learner(dls, ngf=2, nhidden=4, ndf=2, z_dim=4, perceptual=None, average=.9)
+    else: learn = sean_learner(dls, ngf=2, nhidden=4, ndf=2, style_dim=4, width=2, perceptual=None, average=.9)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
+    folder = save_pretrained(learn, tmp_path/'mine', licence='mine', training='a step or two')
+    painter, back, (segmap, photo, _) = Painter(folder), from_pretrained(folder), draw_landscape(7, 32)
+    assert painter.size == (32, 32) and painter.labels.codes == dls.labels.codes and painter.card['licence'] == 'mine'
+    with learn.painting() as gen:
+        for k, v in gen.state_dict().items(): assert torch.equal(v, back.state_dict()[k]), k
+        live = learn.model.generator.state_dict()
+        assert any(not torch.equal(v, live[k]) for k, v in gen.state_dict().items()), 'averaged weights are others'
+        grey = torch.zeros(1, 3, 32, 32)
+        if family == 'spade': assert torch.equal(gen.encoder(grey)[0], back.encoder(grey)[0])
+    seen = dict(style_map=segmap) if family == 'sean' else {}
+    assert painter(segmap, style=photo, ids='library', **seen).size == (32, 32)
+    if family == 'sean': assert (back.usual != 0).any()
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(InputError, match="no model 'nosuch'.*by name there are .*landscapes_sean"): from_pretrained('nosuch')
+
+@pytest.mark.parametrize('seed', ['a', 1.5, -1, True])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(InputError, match=f'seed is {seed!r}'): Painter('landscapes_style')(torch.zeros(64, 64).long(), seed=seed)

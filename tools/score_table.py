@@ -56,7 +56,7 @@ def beside_cell(card):
 def row(name, card, seconds):
     scores, s = card.get('scores', {}), seconds.get(name)
     n = card.get('n_parameters', 0)
-    data = re.split(r'[,:;(]', card['training'])[0].strip()
+    data = card.get('data') or re.split(r'[,:;(]', card['training'])[0].strip()
     return [f'[{name}](../data/weights/{name}/model.json)', 'x'.join(map(str, card['size'])), f'{n/1e6:.1f} M',
         f'{megabytes(name):.0f}', kid_cell(scores), miou_cell(scores), beside_cell(card), f'{s:.2f}' if s else '', data,
         card['licence']]
