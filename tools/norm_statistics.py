@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from gaugan_fastai.callbacks import forget_norms
 from gaugan_fastai.core import InputError
 from gaugan_fastai.data.paired import PairedDataLoaders
-from gaugan_fastai.options import hw
 from gaugan_fastai.pretrained import from_pretrained, save_pretrained
 from gaugan_fastai.registry import family_named, network_of
 from usual_codes import BY_ITSELF
