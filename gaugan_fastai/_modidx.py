@@ -209,8 +209,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'gaugan_fastai.callbacks.TurnsLearner.plot_losses': ( 'callbacks.html#turnslearner.plot_losses',
                                                                                                'gaugan_fastai/callbacks.py'),
                                          'gaugan_fastai.callbacks._falling': ('callbacks.html#_falling', 'gaugan_fastai/callbacks.py'),
-                                         'gaugan_fastai.callbacks._running_norms': ( 'callbacks.html#_running_norms',
-                                                                                     'gaugan_fastai/callbacks.py'),
                                          'gaugan_fastai.callbacks.constant_linear': ( 'callbacks.html#constant_linear',
                                                                                       'gaugan_fastai/callbacks.py'),
                                          'gaugan_fastai.callbacks.constant_then_linear': ( 'callbacks.html#constant_then_linear',

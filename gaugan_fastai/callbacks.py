@@ -89,15 +89,12 @@ def _make(self:ModelAverage):
     self.made, self.stale = new, False
 
 # %% ../nbs/40_callbacks.ipynb #e53c72a2
-def _running_norms(nets):
-    norms = [m for net in nets for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return [m for m in norms if m.track_running_stats]
-
 def forget_norms(
     nets, # Modules
 ):
-    "Let all batch norms begin anew: their statistics become the plain mean over what passes in training mode from now on"
-    for m in _running_norms(nets):
+    "Let batch norms begin anew: their statistics become the plain mean over all passes in training mode"
+    for m in (o for net in nets for o in net.modules()):
+        if not isinstance(m, nn.modules.batchnorm._BatchNorm) or not m.track_running_stats: continue
         m.reset_running_stats()
         m.momentum = None
 
