@@ -91,9 +91,12 @@ def seconds_of(name):
     return round(median(times[2:]), 3)
 
 def blocks(i, painter, np):
-    "Twelve random blocks of classes"
+    "Twelve random blocks of classes, of those that have a usual style where styles are by class"
     (h, w), k = painter.size, painter.labels.n_classes
-    coarse = np.random.default_rng(i).integers(0, k - (painter.labels.void is not None), (3, 4), dtype=np.uint8)
+    usual = getattr(painter.gen, 'usual', None)
+    able = np.arange(k - (painter.labels.void is not None), dtype=np.uint8)
+    if usual is not None: able = able[usual.any(1).numpy()[:len(able)]]
+    coarse = np.random.default_rng(i).choice(able, (3, 4))
     return np.kron(coarse, np.ones((-(-h//3), -(-w//4)), np.uint8))[:h, :w]
 
 def measure():
