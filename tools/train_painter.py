@@ -142,8 +142,9 @@ class Tell(Callback):
         if now - self.left > 120: self.leave()
     def after_fit(self): self.a.stages += f'{self.leave()}; '
     def note(self):
-        "A row of the curve: the losses, means since the epoch began"
-        means = {k: round(v, 3) for k, v in self.learn.loss_means.means('train').items()}
+        "A row of the curve: the losses, means since the epoch began, or of the epoch that has just ended"
+        ended = self.learn.history[-1]['train'] if self.learn.history else {}
+        means = {k: round(v, 3) for k, v in (self.learn.loss_means.means('train') or ended).items()}
         stage, seconds = self.stage.split(':')[0], round(time.monotonic() - self.start)
         row = dict(stage=stage, seconds=seconds, steps=self.learn.model_average.t, **means)
         if not any((o['stage'], o['steps']) == (stage, row['steps']) for o in self.a.curve): self.a.curve.append(row)
